@@ -1,0 +1,1 @@
+"""A Raft-replicated SQLite that serves the etcd v3 API."""

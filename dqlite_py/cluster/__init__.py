@@ -1,0 +1,1 @@
+"""Who is in, and how they get in: bootstrap, tokens, joining."""

@@ -1,0 +1,1 @@
+"""Settings: frozen, validated once, units in their names."""

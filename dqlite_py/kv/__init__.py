@@ -1,0 +1,1 @@
+"""etcd's multi-version key-value model on SQLite tables."""

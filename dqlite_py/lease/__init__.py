@@ -1,0 +1,1 @@
+"""Leases: who expires when, decided on the leader."""

@@ -1,0 +1,1 @@
+"""Turns the pure core into a running replica."""

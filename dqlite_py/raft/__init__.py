@@ -1,0 +1,1 @@
+"""The Raft core: pure decisions, no I/O, no clock, no randomness."""

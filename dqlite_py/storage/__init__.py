@@ -1,0 +1,1 @@
+"""What a member keeps on disk for Raft: log, hard state, manifest, identity."""

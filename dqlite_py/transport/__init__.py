@@ -1,0 +1,1 @@
+"""Moves messages and calls between members; knows nothing of roles."""

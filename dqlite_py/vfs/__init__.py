@@ -1,0 +1,1 @@
+"""SQLite file formats and the virtual WAL."""

@@ -1,0 +1,1 @@
+"""Watch: history and live events to many watchers with bounded memory."""
