@@ -1,0 +1,1 @@
+"""The real operating system behind the seams: clock, threads, disk, network."""

@@ -1,0 +1,8 @@
+"""Shared pytest set-up: the kit is importable as ``tests.kit``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

@@ -1,0 +1,1 @@
+"""Pieces that tests are built from."""
