@@ -86,6 +86,12 @@ class DataDirInUse(StartRefused):
     """Another process holds the data directory's lock."""
 
 
+class InvalidSetting(DqliteError):
+    """A setting of the command line, the environment or the configuration file is wrong."""
+
+    FIELDS = ("setting", "reason")
+
+
 # --- the request may or may not have happened --------------------------------------------------
 class OutcomeUnknown(DqliteError):
     """The request may happen, or have happened; only the caller can decide whether to repeat it."""
