@@ -80,6 +80,7 @@ class StartRefused(DqliteError):
     """The server does not start; ``reason`` is one line saying why and what to do."""
 
     FIELDS = ("reason",)
+    reason: str
 
 
 class DataDirInUse(StartRefused):
@@ -90,6 +91,8 @@ class InvalidSetting(DqliteError):
     """A setting of the command line, the environment or the configuration file is wrong."""
 
     FIELDS = ("setting", "reason")
+    setting: str
+    reason: str
 
 
 # --- the request may or may not have happened --------------------------------------------------
