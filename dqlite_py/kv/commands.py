@@ -1,0 +1,83 @@
+"""Commands that travel through the log's leader, and their answers."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from google.protobuf.message import Message
+
+from dqlite_py.pb import rpc_pb2
+
+
+class Kind(IntEnum):
+    """What a command does; the number is its first byte on the wire between members."""
+
+    PUT = 1
+    DELETE_RANGE = 2
+    TXN = 3
+    COMPACT = 4
+    COMPACT_STEP = 5
+    LEASE_GRANT = 6
+    LEASE_REVOKE = 7
+    ALARM = 8
+
+
+class Command(NamedTuple):
+    """A request to execute on the leader."""
+
+    kind: Kind
+    request: Any  # the protobuf message that belongs to the kind
+
+
+class Result(NamedTuple):
+    """What a command answered."""
+
+    kind: Kind
+    response: Any
+
+
+_REQUESTS: dict[int, type[Message]] = {
+    Kind.PUT: rpc_pb2.PutRequest,
+    Kind.DELETE_RANGE: rpc_pb2.DeleteRangeRequest,
+    Kind.TXN: rpc_pb2.TxnRequest,
+    Kind.COMPACT: rpc_pb2.CompactionRequest,
+    Kind.COMPACT_STEP: rpc_pb2.CompactionRequest,
+    Kind.LEASE_GRANT: rpc_pb2.LeaseGrantRequest,
+    Kind.LEASE_REVOKE: rpc_pb2.LeaseRevokeRequest,
+    Kind.ALARM: rpc_pb2.AlarmRequest,
+}
+_RESPONSES: dict[int, type[Message]] = {
+    Kind.PUT: rpc_pb2.PutResponse,
+    Kind.DELETE_RANGE: rpc_pb2.DeleteRangeResponse,
+    Kind.TXN: rpc_pb2.TxnResponse,
+    Kind.COMPACT: rpc_pb2.CompactionResponse,
+    Kind.COMPACT_STEP: rpc_pb2.CompactionResponse,
+    Kind.LEASE_GRANT: rpc_pb2.LeaseGrantResponse,
+    Kind.LEASE_REVOKE: rpc_pb2.LeaseRevokeResponse,
+    Kind.ALARM: rpc_pb2.AlarmResponse,
+}
+
+
+def encode_command(command: Command) -> bytes:
+    """Serialise a command: one byte of kind, then the message."""
+    message: bytes = command.request.SerializeToString()
+    return bytes((command.kind,)) + message
+
+
+def decode_command(data: bytes) -> Command:
+    """Inverse of ``encode_command``; raises ValueError or DecodeError on foreign bytes."""
+    kind = Kind(data[0])
+    return Command(kind, _REQUESTS[kind].FromString(data[1:]))
+
+
+def encode_result(result: Result) -> bytes:
+    """Serialise a result: one byte of kind, then the message."""
+    message: bytes = result.response.SerializeToString()
+    return bytes((result.kind,)) + message
+
+
+def decode_result(data: bytes) -> Result:
+    """Inverse of ``encode_result``."""
+    kind = Kind(data[0])
+    return Result(kind, _RESPONSES[kind].FromString(data[1:]))
