@@ -143,6 +143,16 @@ class RequestTooLarge(RequestRefused):
     """The request, or the pages it would change, exceed the limit."""
 
 
+class BatchTooLarge(RequestRefused):
+    """Requests executed together change more pages than one entry may hold; try fewer at once."""
+
+
+class StatementFailed(RequestRefused):
+    """SQLite refused a statement of the request; ``detail`` is its message."""
+
+    FIELDS = ("detail",)
+
+
 class EmptyKey(RequestRefused):
     """A key is required."""
 
@@ -243,6 +253,10 @@ class BadLeaderTransferee(RequestRefused):
     """The transfer target is not a voter."""
 
 
+class UnknownService(RequestRefused):
+    """The health of a service that this server does not have was asked for."""
+
+
 class NotSupportedForLearner(RequestRefused):
     """A learner does not serve this request."""
 
@@ -267,3 +281,7 @@ class AuthenticationFailed(RequestRefused):
 
 class ReadInterrupted(DqliteError):
     """A read was interrupted by a rollback or a checkpoint and may be run again."""
+
+
+class ReadersBusy(DqliteError):
+    """Readers or a checkpoint are still at work; they have been interrupted: try again soon."""

@@ -1,0 +1,88 @@
+"""The table of calls that clients may make: method path, message types, stream kind, handler.
+
+Handlers are coroutines over protobuf messages. They know nothing of the server under them, so the
+server can be replaced without touching them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from google.protobuf.message import Message
+
+# What a streaming handler sends with: a message, or bytes that already are one. It returns when
+# the transport has taken the message, which is how a slow client slows its own handler only.
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Kind(Enum):
+    """How many messages flow in each direction."""
+
+    UNARY = "unary"
+    SERVER_STREAM = "server_stream"
+    BIDI = "bidi_stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a handler may know of the call besides its messages.
+
+    ``metadata`` has lower-case keys; of a repeated key the first value is kept. A call that the
+    client gives up, or whose deadline passes, cancels the handler's task.
+    """
+
+    metadata: Mapping[str, str | bytes] = field(default_factory=dict)
+    remaining_s: float | None = None  # until the client's deadline, when the call arrived
+
+
+UnaryHandler = Callable[[Any, Call], Awaitable[Any]]
+ServerStreamHandler = Callable[[Any, Send, Call], Awaitable[None]]
+BidiHandler = Callable[[AsyncIterator[Any], Send, Call], Awaitable[None]]
+
+
+def _never(_request: Any) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method. ``handler`` has the signature that ``kind`` asks for."""
+
+    path: str  # "/package.Service/Method"
+    request_type: type[Message]
+    response_type: type[Message]
+    kind: Kind
+    handler: Callable[..., Awaitable[Any]]
+    # Whether a learner serves this call; asked with the request, with None for streams.
+    learner_serves: Callable[[Any], bool] = _never
+
+
+def unary(
+    path: str,
+    request_type: type[Message],
+    response_type: type[Message],
+    handler: UnaryHandler,
+    *,
+    learner_serves: Callable[[Any], bool] = _never,
+) -> Route:
+    """Return a route for one request and one response."""
+    return Route(path, request_type, response_type, Kind.UNARY, handler, learner_serves)
+
+
+def bidi(
+    path: str, request_type: type[Message], response_type: type[Message], handler: BidiHandler
+) -> Route:
+    """Return a route for two independent streams of messages."""
+    return Route(path, request_type, response_type, Kind.BIDI, handler)
+
+
+def table(routes: Iterable[Route]) -> dict[str, Route]:
+    """Return the routes by path; each path must occur once."""
+    result: dict[str, Route] = {}
+    for route in routes:
+        assert route.path not in result, route.path
+        result[route.path] = route
+    return result
