@@ -167,13 +167,13 @@ class EtcdClient:
     def members(self, *, linearizable: bool = True) -> Any:
         return self.call("MemberList", rpc.MemberListRequest(linearizable=linearizable))
 
-    def keep_alive(self, lease_id: int, timeout_s: float = TIMEOUT_S) -> int:
-        """Renew a lease once; return the TTL answered (0: it does not exist)."""
+    def keep_alive(self, lease_id: int, timeout_s: float = TIMEOUT_S) -> Any:
+        """Renew a lease once on a stream of its own (TTL 0: it does not exist)."""
         with self._stream(
             "Lease", "LeaseKeepAlive", rpc.LeaseKeepAliveResponse, timeout_s
         ) as calls:
             calls.send(rpc.LeaseKeepAliveRequest(ID=lease_id))
-            return int(next(calls).TTL)
+            return next(calls)
 
     def watch(self, timeout_s: float = 60.0) -> Stream:
         """Open a watch stream; send ``rpc.WatchRequest`` messages and iterate the answers."""

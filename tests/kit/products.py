@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,3 +137,11 @@ class Dqlite:
             f"--listen-metrics-urls={_url(own.metrics_port)}",
             *options.flags(),
         ]
+
+
+def under_test() -> Product:
+    """Return what the tests are about: this server, or etcd where KIT_PRODUCT=etcd.
+
+    Running tests against etcd proves the tests: whatever fails then is asked for wrongly.
+    """
+    return Etcd() if os.environ.get("KIT_PRODUCT") == "etcd" else Dqlite()
