@@ -277,6 +277,7 @@ class AuthenticationFailed(RequestRefused):
     """The other side does not know the cluster's secret."""
 
     FIELDS = ("detail",)
+    detail: str
 
 
 class ReadInterrupted(DqliteError):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from dqlite_py.pb import rpc_pb2 as dqlite__py_dot_pb_dot_rpc__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64qlite_py/pb/join.proto\x12\tdqlite.v1\x1a\x16\x64qlite_py/pb/rpc.proto\"K\n\x10\x43hallengeRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x14\n\x0c\x63lient_nonce\x18\x02 \x01(\x0c\x12\x10\n\x08token_id\x18\x03 \x01(\t\"]\n\x11\x43hallengeResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x14\n\x0cserver_nonce\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\x12\x12\n\ncluster_id\x18\x04 \x01(\x04\"\xb7\x01\n\rRedeemRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x14\n\x0c\x63lient_nonce\x18\x02 \x01(\x0c\x12\x14\n\x0cserver_nonce\x18\x03 \x01(\x0c\x12\r\n\x05proof\x18\x04 \x01(\x0c\x12\x10\n\x08token_id\x18\x05 \x01(\t\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x11\n\tpeer_urls\x18\x07 \x03(\t\x12\x13\n\x0b\x63lient_urls\x18\x08 \x03(\t\x12\x12\n\nis_learner\x18\t \x01(\x08\"\x9b\x01\n\x0eRedeemResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12%\n\x07members\x18\x03 \x03(\x0b\x32\x14.etcdserverpb.Member\x12,\n\x08settings\x18\x04 \x01(\x0b\x32\x1a.dqlite.v1.ClusterSettings\x12\r\n\x05proof\x18\x05 \x01(\x0c\"\x81\x01\n\x0f\x43lusterSettings\x12\x1d\n\x15heartbeat_interval_ms\x18\x01 \x01(\r\x12\x1b\n\x13\x65lection_timeout_ms\x18\x02 \x01(\r\x12\x17\n\x0fpage_size_bytes\x18\x03 \x01(\r\x12\x19\n\x11max_request_bytes\x18\x04 \x01(\x04\x32\x8d\x01\n\x04Join\x12\x46\n\tChallenge\x12\x1b.dqlite.v1.ChallengeRequest\x1a\x1c.dqlite.v1.ChallengeResponse\x12=\n\x06Redeem\x12\x18.dqlite.v1.RedeemRequest\x1a\x19.dqlite.v1.RedeemResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64qlite_py/pb/join.proto\x12\tdqlite.v1\x1a\x16\x64qlite_py/pb/rpc.proto\"K\n\x10\x43hallengeRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x14\n\x0c\x63lient_nonce\x18\x02 \x01(\x0c\x12\x10\n\x08token_id\x18\x03 \x01(\t\"p\n\x11\x43hallengeResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x14\n\x0cserver_nonce\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x04\x12\x11\n\tmember_id\x18\x04 \x01(\x04\x12\r\n\x05proof\x18\x05 \x01(\x0c\"\x91\x01\n\rRedeemRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x14\n\x0c\x63lient_nonce\x18\x02 \x01(\x0c\x12\x14\n\x0cserver_nonce\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x11\n\tpeer_urls\x18\x05 \x03(\t\x12\x13\n\x0b\x63lient_urls\x18\x06 \x03(\t\x12\r\n\x05proof\x18\x07 \x01(\x0c\"\x8d\x01\n\x0eRedeemResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12%\n\x07members\x18\x03 \x03(\x0b\x32\x14.etcdserverpb.Member\x12\x0f\n\x07refusal\x18\x04 \x01(\t\x12\r\n\x05retry\x18\x05 \x01(\x08\x12\r\n\x05proof\x18\x06 \x01(\x0c\x32\x8d\x01\n\x04Join\x12\x46\n\tChallenge\x12\x1b.dqlite.v1.ChallengeRequest\x1a\x1c.dqlite.v1.ChallengeResponse\x12=\n\x06Redeem\x12\x18.dqlite.v1.RedeemRequest\x1a\x19.dqlite.v1.RedeemResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHALLENGEREQUEST']._serialized_start=62
   _globals['_CHALLENGEREQUEST']._serialized_end=137
   _globals['_CHALLENGERESPONSE']._serialized_start=139
-  _globals['_CHALLENGERESPONSE']._serialized_end=232
-  _globals['_REDEEMREQUEST']._serialized_start=235
-  _globals['_REDEEMREQUEST']._serialized_end=418
-  _globals['_REDEEMRESPONSE']._serialized_start=421
-  _globals['_REDEEMRESPONSE']._serialized_end=576
-  _globals['_CLUSTERSETTINGS']._serialized_start=579
-  _globals['_CLUSTERSETTINGS']._serialized_end=708
-  _globals['_JOIN']._serialized_start=711
-  _globals['_JOIN']._serialized_end=852
+  _globals['_CHALLENGERESPONSE']._serialized_end=251
+  _globals['_REDEEMREQUEST']._serialized_start=254
+  _globals['_REDEEMREQUEST']._serialized_end=399
+  _globals['_REDEEMRESPONSE']._serialized_start=402
+  _globals['_REDEEMRESPONSE']._serialized_end=543
+  _globals['_JOIN']._serialized_start=546
+  _globals['_JOIN']._serialized_end=687
 # @@protoc_insertion_point(module_scope)
