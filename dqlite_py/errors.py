@@ -58,6 +58,14 @@ class CorruptFile(Fatal):
     FIELDS = ("path", "detail")
 
 
+class DamagedTail(CorruptFile):
+    """The log's last batch, above the recorded sync watermark, is damaged but not merely torn.
+
+    It may have been acknowledged. A member of a cluster can come back as one that does not vote
+    until it has caught up; a lone one must not start by itself.
+    """
+
+
 class NewerFormat(Fatal):
     """A file was written by a newer version of this program."""
 
