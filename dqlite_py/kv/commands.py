@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
+from dqlite_py import errors
 from dqlite_py.pb import rpc_pb2
 
 
@@ -21,6 +22,7 @@ class Kind(IntEnum):
     LEASE_GRANT = 6
     LEASE_REVOKE = 7
     ALARM = 8
+    LEASE_EXPIRE = 9  # a revoke by the leader's own clock; never travels
 
 
 class Command(NamedTuple):
@@ -55,12 +57,19 @@ _RESPONSES: dict[int, type[Message]] = {
     Kind.COMPACT_STEP: rpc_pb2.CompactionResponse,
     Kind.LEASE_GRANT: rpc_pb2.LeaseGrantResponse,
     Kind.LEASE_REVOKE: rpc_pb2.LeaseRevokeResponse,
+    Kind.LEASE_EXPIRE: rpc_pb2.LeaseRevokeResponse,
     Kind.ALARM: rpc_pb2.AlarmResponse,
 }
 
 
 def encode_command(command: Command) -> bytes:
-    """Serialise a command: one byte of kind, then the message."""
+    """Serialise a command: one byte of kind, then the message.
+
+    Raises NotLeader for an expiry: it rests on this member's clock and leadership, and another
+    leader may have renewed the lease.
+    """
+    if command.kind is Kind.LEASE_EXPIRE:
+        raise errors.NotLeader
     message: bytes = command.request.SerializeToString()
     return bytes((command.kind,)) + message
 

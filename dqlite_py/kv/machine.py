@@ -58,6 +58,7 @@ class EtcdMachine:
             Kind.COMPACT_STEP: self._compact_step,
             Kind.LEASE_GRANT: self._lease_grant,
             Kind.LEASE_REVOKE: self._lease_revoke,
+            Kind.LEASE_EXPIRE: self._lease_revoke,
             Kind.ALARM: self._alarm,
         }
 

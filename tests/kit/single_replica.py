@@ -30,6 +30,7 @@ class SingleReplica:
         self.is_leader = True
         self.is_learner = False
         self.applied_index = 0
+        self.forwards = False  # whether commands pass through the codec, as on a follower
         self.barriers = 0
         self.written: list[Any] = []
         self.fail_writes: errors.DqliteError | None = None
@@ -67,6 +68,8 @@ class SingleReplica:
             raise self.fail_writes
         if not self.is_leader:
             raise errors.NoLeader
+        if self.forwards:
+            command = self.machine.decode_command(self.machine.encode_command(command))
         return self.write_batch([command])[0]
 
     def write_batch(self, batch: Sequence[Any]) -> list[Any]:
@@ -76,8 +79,7 @@ class SingleReplica:
         """
         machine, results = self.machine, []
         with self.session:
-            for encoded in [machine.encode_command(command) for command in batch]:
-                command = machine.decode_command(encoded)
+            for command in batch:
                 self.written.append(command)
                 mark = machine.mark()
                 try:
