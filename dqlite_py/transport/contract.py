@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dqlite_py.raft import Message
+from dqlite_py.raft.messages import Message
 
 CallAnswer = bytes | asyncio.Future[bytes] | Coroutine[Any, Any, bytes]
 """What ``on_call`` may return: the cheaper forms, bytes or a Future, cost no task."""
@@ -66,7 +66,8 @@ class PeerHandler(Protocol):
     def on_message(self, message: Message) -> None:
         """A Raft message arrived. Ordering: as sent, per sender and connection.
 
-        ``message.from_`` is the authenticated sender and ``message.to`` this member.
+        ``message.to`` is this member and ``message.from_`` the authenticated sender, except in a
+        TRANSFER_LEADER, which names the transferee there. Local kinds never arrive.
         """
 
     def on_call(self, from_id: int, method: str, payload: bytes) -> CallAnswer:

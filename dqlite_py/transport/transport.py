@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
-from dqlite_py.raft import Message
-from dqlite_py.seams import Clock, Network, Random
+from dqlite_py.errors import PeerUnreachable
+from dqlite_py.raft.messages import Message
+from dqlite_py.seams import Clock, Network, Random, Stream
 from dqlite_py.transport.contract import (
     PeerHandler,
     PeerIdentity,
     TransportCounters,
     TransportLimits,
 )
+from dqlite_py.transport.handshake import INCARNATION_BYTES, Handshaker
+from dqlite_py.transport.inbound import Reception
+from dqlite_py.transport.outbound import OutboundPeer, address_of
+
+SHORTEST_SECRET_BYTES = 16
 
 
 class PeerTransport:
@@ -25,8 +33,10 @@ class PeerTransport:
         random: nonces and jitter; cryptographically strong outside a simulation
             (``random.SystemRandom`` fits).
         limits: bounds.
-        handler: told of everything that happens; must be set before ``run``.
-        listen_addresses: ``host:port`` to serve; empty for none.
+        handler: told of everything that happens.
+        listen_addresses: ``host:port`` or URLs to serve; empty for none.
+
+    All methods belong to one event loop, which runs when they are called.
     """
 
     def __init__(
@@ -41,42 +51,133 @@ class PeerTransport:
         *,
         listen_addresses: Sequence[str] = (),
     ) -> None:
-        raise NotImplementedError
+        assert len(secret) >= SHORTEST_SECRET_BYTES, "the cluster secret is too short"
+        self._network = network
+        self._identity = identity
+        self._clock = clock
+        self._random = random
+        self._limits = limits
+        self._handler = handler
+        self._listen_addresses = [address_of(address) for address in listen_addresses]
+        self._incarnation = random.randbytes(INCARNATION_BYTES)
+        self._handshaker = Handshaker(identity, secret, random, limits.handshake_frame_bytes)
+        self._counters = TransportCounters()
+        self._reception = Reception(
+            self._handshaker, limits, self._counters, handler, admitted=self._admitted
+        )
+        self._peers: dict[int, OutboundPeer] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
 
     @property
     def counters(self) -> TransportCounters:
         """Totals since start."""
-        raise NotImplementedError
+        return self._counters
 
     async def run(self, listening: Callable[[], None] | None = None) -> None:
         """Listen and keep connections up until cancelled; then close them all.
 
         ``listening`` is called once the listeners stand. Raises StartRefused if they cannot.
+        Calls under way when it ends fail with ConnectionLost or PeerUnreachable.
         """
-        raise NotImplementedError
+        stop_listening = await self._network.listen(self._listen_addresses, self._accept)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for peer in self._peers.values():
+                    self._start(peer)
+                if listening is not None:
+                    listening()
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._group = None
+            stop_listening()
 
     def set_peers(self, peers: Mapping[int, Sequence[str]]) -> None:
-        """Replace the outbound peers: member id to peer URLs; this member's own id is ignored.
+        """Replace the peers: member id to peer URLs; this member's own id is ignored.
 
-        May be called before ``run``. Removing a peer closes its connections and fails its calls.
+        May be called before ``run``. Removing a peer closes its connections, both ways, and fails
+        its calls; a removed member that dials again is still admitted, because a member may be
+        newer than what is known here.
         """
-        raise NotImplementedError
+        wanted = {
+            member_id: [address_of(url) for url in urls]
+            for member_id, urls in peers.items()
+            if member_id != self._identity.member_id
+        }
+        for member_id in [known for known in self._peers if known not in wanted]:
+            del self._peers[member_id]
+            self._reception.drop(member_id)
+            if (task := self._tasks.pop(member_id, None)) is not None:
+                task.cancel()
+        for member_id, addresses in wanted.items():
+            if (peer := self._peers.get(member_id)) is not None:
+                peer.set_addresses(addresses)
+                continue
+            self._peers[member_id] = peer = self._make_peer(member_id, addresses)
+            if self._group is not None:
+                self._start(peer)
 
     def connected(self) -> frozenset[int]:
         """Return the ids of the peers whose outbound connection stands."""
-        raise NotImplementedError
+        return frozenset(member_id for member_id, peer in self._peers.items() if peer.connected)
 
     def send(self, message: Message) -> None:
         """Queue a Raft message; never blocks or raises. A dropped one is told to the handler.
 
-        Ordering: messages to one peer arrive in the order of ``send`` or not at all.
+        Ordering: messages to one peer arrive in the order of ``send`` or not at all. A message
+        to a member that is no peer is dropped without a word: Raft may know of a member before
+        or after the member list does.
         """
-        raise NotImplementedError
+        peer = self._peers.get(message.to)
+        if peer is None:
+            self._counters.messages_dropped += 1
+        else:
+            peer.send(message)
 
     async def call(self, to: int, method: str, payload: bytes, timeout_s: float) -> bytes:
         """Run ``method`` on another member and return its answer.
 
         Raises PeerUnreachable (nothing was sent), TooManyRequests, RequestTooLarge (not sent),
-        RequestTimeout or ConnectionLost (outcome unknown), or what the other side raised.
+        RequestTimeout or ConnectionLost (outcome unknown), or what the other side raised. The
+        timeout may come ``limits.call_timer_s`` late. Calls may overtake each other.
         """
-        raise NotImplementedError
+        peer = self._peers.get(to)
+        if peer is None:
+            raise PeerUnreachable
+        pending = peer.open_call(method, payload, timeout_s)
+        try:
+            return await pending.future
+        finally:
+            peer.forget(pending)
+
+    def _make_peer(self, member_id: int, addresses: Sequence[str]) -> OutboundPeer:
+        return OutboundPeer(
+            member_id,
+            addresses,
+            network=self._network,
+            handshaker=self._handshaker,
+            incarnation=self._incarnation,
+            clock=self._clock,
+            random=self._random,
+            limits=self._limits,
+            counters=self._counters,
+            handler=self._handler,
+        )
+
+    def _start(self, peer: OutboundPeer) -> None:
+        self._tasks[peer.member_id] = self._spawn(peer.run())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._group is not None
+        return self._group.create_task(work)
+
+    async def _accept(self, stream: Stream) -> None:
+        if self._group is None:
+            stream.close()  # not ready yet, or no more: the dialer tries again
+        else:
+            self._spawn(self._reception.serve(stream, self._spawn))
+
+    def _admitted(self, member_id: int) -> None:
+        if (peer := self._peers.get(member_id)) is not None:
+            peer.hurry()
