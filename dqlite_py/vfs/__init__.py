@@ -1,1 +1,1 @@
-"""SQLite file formats and the virtual WAL."""
+"""SQLite's write-ahead log as memory that can be captured, injected and rolled back."""
