@@ -1,1 +1,1 @@
-"""SQLite connections: one writer, several readers, checkpoints, injection."""
+"""SQLite databases of one member: batches, readers, checkpoints, rollback."""
