@@ -39,6 +39,9 @@ from dqlite_py.raft.messages import (
     Snapshot,
     SoftState,
 )
+from dqlite_py.raft.progress import Progress, ProgressState
+from dqlite_py.raft.rawnode import RawNode
+from dqlite_py.raft.ready import Ready
 from dqlite_py.raft.storage import LogReader, MemoryStorage
 
 __all__ = [
@@ -64,10 +67,14 @@ __all__ = [
     "Message",
     "MessageKind",
     "PeerNotFound",
+    "Progress",
+    "ProgressState",
     "ProposalDropped",
     "RaftError",
+    "RawNode",
     "ReadOnlyMode",
     "ReadState",
+    "Ready",
     "Role",
     "Snapshot",
     "SnapshotOutOfDate",
