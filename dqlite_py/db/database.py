@@ -12,7 +12,14 @@ from dqlite_py.db.checkpoint import CheckpointResult
 from dqlite_py.db.connections import open_bare
 from dqlite_py.db.opened import OpenedDatabase
 from dqlite_py.db.position import BatchOutcome, Position
-from dqlite_py.errors import CorruptFile, DiskFailed, InvariantBroken, ReadersBusy, ReadInterrupted
+from dqlite_py.errors import (
+    BatchTooLarge,
+    CorruptFile,
+    DiskFailed,
+    InvariantBroken,
+    ReadersBusy,
+    ReadInterrupted,
+)
 from dqlite_py.seams import Clock
 from dqlite_py.vfs.capture import capture
 from dqlite_py.vfs.capture_vfs import MainFileOpener, NodeVFS, open_real_file
@@ -22,6 +29,8 @@ from dqlite_py.vfs.inject import inject
 from dqlite_py.vfs.rollback import rollback
 from dqlite_py.vfs.wal import VirtualWal
 from dqlite_py.vfs.wal_index import WRITE_LOCK, WalIndex
+
+__all__ = ["BatchOutcome", "BatchTooLarge", "CheckpointResult", "Database", "Position"]
 
 T = TypeVar("T")
 HEADER_BYTES: Final = 100

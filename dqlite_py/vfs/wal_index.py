@@ -147,9 +147,7 @@ class WalIndex:
         done, total, frame = 0, len(numbers), first_frame
         while done < total:
             region, position, capacity = _locate(frame)
-            while region >= len(self._numbers):
-                self._map_region()
-            pages, slots = self._numbers[region], self._hashes[region]
+            pages, slots = self._region(region)
             if position == 0:
                 pages[:] = _ZERO_NUMBERS[:capacity]
                 slots[:] = _ZERO_HASH
@@ -245,11 +243,17 @@ class WalIndex:
 
     def _cleanup(self, region: int, keep: int) -> None:
         """Remove entries behind the first ``keep`` of a region: leftovers of aborted commits."""
-        pages, slots = self._numbers[region], self._hashes[region]
+        pages, slots = self._region(region)
         for slot in range(_HASH_SLOTS):
             if slots[slot] > keep:
                 slots[slot] = 0
         pages[keep:] = _ZERO_NUMBERS[: len(pages) - keep]
+
+    def _region(self, region: int) -> tuple[memoryview, memoryview]:
+        """Return page numbers and hash slots of a region, which SQLite may have made by itself."""
+        while region >= len(self._numbers):
+            self._map_region()
+        return self._numbers[region], self._hashes[region]
 
     def _map_region(self) -> memoryview:
         region = len(self._numbers)
