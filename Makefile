@@ -1,11 +1,61 @@
-PYTHON ?= python3
+# `make demo` needs only Python 3.11 or newer; everything else is installed into .venv.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[speed,dev]'
-	touch $@
+.PHONY: help venv demo test lint transcripts sim proto bench clean
 
-.PHONY: venv
-venv: $(VENV)/.installed
+help:
+	@echo "make demo         three servers on this machine, a guided tour (installs what it needs)"
+	@echo "make test         all quick tests"
+	@echo "make lint         format, types, import contracts, generated code"
+	@echo "make transcripts  the Raft core against etcd-io/raft's transcripts"
+	@echo "make sim          the long random workloads"
+	@echo "make bench        throughput and latency beside the real etcd"
+	@echo "make proto        generate dqlite_py/pb again after a change in proto/"
+	@echo "make venv         .venv with everything for development"
+
+$(RUNTIME): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[speed]'
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	$(PIP) -e '.[speed,dev]'
+	@touch $@
+
+venv: $(DEV)
+
+demo: $(RUNTIME)
+	$(BIN)/dqlite-py demo
+
+test: $(DEV)
+	$(BIN)/python -m pytest
+
+lint: $(DEV)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python proto/generate.py --check
+
+transcripts: $(DEV)
+	$(BIN)/python -m pytest tests/raft -k transcript
+
+sim: $(DEV)
+	$(BIN)/python -m pytest --long -m long
+
+proto: $(DEV)
+	$(BIN)/python proto/generate.py
+
+bench: $(DEV)
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
