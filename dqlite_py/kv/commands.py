@@ -31,6 +31,17 @@ class Command(NamedTuple):
     kind: Kind
     request: Any  # the protobuf message that belongs to the kind
 
+    @property
+    def size_bytes(self) -> int:
+        """Its size when serialised, for the bounds of queues and batches."""
+        size: int = self.request.ByteSize()
+        return size
+
+    @property
+    def leader_bound(self) -> bool:
+        """Whether it rests on this member's own clock and leadership."""
+        return self.kind is Kind.LEASE_EXPIRE
+
 
 class Result(NamedTuple):
     """What a command answered."""

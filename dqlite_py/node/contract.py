@@ -26,6 +26,18 @@ class Session(Protocol):
         """Return the number of rows changed by the latest statement."""
 
 
+class Command(Protocol):
+    """What the node must know of a command besides handing it on."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size when serialised, for the bounds of queues and batches."""
+
+    @property
+    def leader_bound(self) -> bool:
+        """Whether it rests on this very leadership, so that it must not be sent elsewhere."""
+
+
 class Machine(Protocol):
     """The state machine kept in one database. Methods marked (writer) run on its writer thread
     inside a transaction, on the leader only; those marked (loop) run on the event loop."""

@@ -1,0 +1,226 @@
+"""When the virtual WAL goes into the database file, and what of the log may then be dropped.
+
+Order (design rules 2, 3, 5, 7): stop admitting batches; wait until nothing is speculative; sample
+the base; make a commit index covering it durable; checkpoint; base file; manifest; trim. New
+batches are admitted again as soon as the checkpoint has fixed its frame limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from dqlite_py.db.database import CheckpointResult
+from dqlite_py.errors import ReadersBusy
+from dqlite_py.node.applied import AppliedIndex
+from dqlite_py.node.applier import Applier
+from dqlite_py.node.databases import DatabaseSet
+from dqlite_py.node.hosted import HostedDatabase
+from dqlite_py.node.limits import ReplicaLimits
+from dqlite_py.seams import Workers
+from dqlite_py.storage.base_index import BaseIndex
+
+_RETRY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPorts:
+    """What a checkpoint asks of the replica; event loop only."""
+
+    close_gate: Callable[[HostedDatabase], None]
+    open_gate: Callable[[HostedDatabase], None]
+    drained: Callable[[], Awaitable[None]]
+    make_commit_durable: Callable[[int], Awaitable[None]]
+    trim: Callable[[int], Awaitable[None]]
+
+
+class Checkpointer:
+    """Runs checkpoints one at a time. Event loop only."""
+
+    def __init__(
+        self,
+        databases: DatabaseSet,
+        applier: Applier,
+        applied: AppliedIndex,
+        workers: Workers,
+        limits: ReplicaLimits,
+        ports: CheckpointPorts,
+    ) -> None:
+        self._databases = databases
+        self._applier = applier
+        self._applied = applied
+        self._workers = workers
+        self._limits = limits
+        self._ports = ports
+        self._wanted = asyncio.Event()
+        self._below_hard_limit = asyncio.Event()
+        self._below_hard_limit.set()
+        self._last_index = applied.index
+        self._held_bytes = 0  # what a finished checkpoint left in the WAL because of readers
+        self._failures = 0
+        # Held during a checkpoint, and by a snapshot for as long as the files must not change.
+        self.lock = asyncio.Lock()
+        self.completed = 0
+
+    def poke(self) -> None:
+        """Something was applied or executed: is a checkpoint due?"""
+        limits = self._limits
+        wal_bytes = self._databases.wal_bytes
+        self._held_bytes = min(self._held_bytes, wal_bytes)
+        if wal_bytes - self._held_bytes >= limits.checkpoint_hard_bytes:
+            self._below_hard_limit.clear()
+        due = wal_bytes - self._held_bytes >= limits.checkpoint_soft_bytes
+        if due or self._applied.index - self._last_index >= limits.checkpoint_entries:
+            self._wanted.set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the virtual WALs are below the hard limit."""
+        return self._below_hard_limit.is_set()
+
+    async def room(self) -> None:
+        """Return when the virtual WALs are below the hard limit."""
+        await self._below_hard_limit.wait()
+
+    async def run(self) -> None:
+        """Checkpoint whenever one is due, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            if not await self._once():
+                await asyncio.sleep(_RETRY_S)
+                self._wanted.set()
+
+    async def now(self) -> None:
+        """Checkpoint until everything applied at some moment after the call is in the files."""
+        while True:
+            if await self._once():
+                return
+            await asyncio.sleep(_RETRY_S)
+
+    async def _once(self) -> bool:
+        async with self.lock:
+            index = await self.checkpoint()
+        if index is None:
+            self._failures += 1
+            return False
+        self._failures = 0
+        self._last_index = index
+        await self._ports.trim(index)
+        return True
+
+    async def checkpoint(self) -> int | None:
+        """Checkpoint all databases; ``lock`` is held by the caller.
+
+        Returns the index up to which the files hold everything (the new base), durable, or None
+        when readers kept a checkpoint from completing.
+        """
+        sample = await self._sample()
+        runs = [_Run(hosted, sample.index, hosted.last_frames) for hosted in sample.databases]
+        try:
+            # Rule 2: nothing is injected between here and the limit, so this covers every frame
+            # that the checkpoints will write.
+            await self._ports.make_commit_durable(sample.index)
+            for run in runs:
+                run.start(self._workers, partial(self._limit_fixed, run, sample))
+            complete = True
+            for run in runs:
+                complete &= await self._finish(run, sample)
+        finally:
+            for run in runs:
+                self._limit_fixed(run, sample)
+            sample.release_applier()
+        if complete or self._databases.wal_bytes < self._limits.checkpoint_hard_bytes:
+            self._below_hard_limit.set()
+        if not complete:
+            return None
+        for run in runs:
+            await run.hosted.free_wal(interrupt_after_s=self._limits.reader_age_max_s)
+        self._held_bytes = self._databases.wal_bytes
+        self.completed += 1
+        return sample.index
+
+    async def _sample(self) -> _Sample:
+        """Wait for a moment without speculation and take the base there (rule 3).
+
+        The gates stay closed and the applier stays out until the checkpoints fixed their limits.
+        """
+        ports, databases = self._ports, self._databases.hosted
+        for hosted in databases:
+            ports.close_gate(hosted)
+        try:
+            while True:
+                await ports.drained()
+                await self._applier.lock.acquire()
+                if not any(h.speculation or h.rolling_back for h in databases):
+                    return _Sample(self._applied.index, list(databases), self._applier.lock)
+                self._applier.lock.release()
+                await asyncio.sleep(_RETRY_S)
+        except BaseException:
+            for hosted in databases:
+                ports.open_gate(hosted)
+            raise
+
+    def _limit_fixed(self, run: _Run, sample: _Sample) -> None:
+        """The run's checkpoint will write no frame that is not in the WAL already."""
+        if run.limit_fixed:
+            return
+        run.limit_fixed = True
+        self._ports.open_gate(run.hosted)
+        sample.open_limits -= 1
+        if sample.open_limits == 0:
+            sample.release_applier()
+
+    async def _finish(self, run: _Run, sample: _Sample) -> bool:
+        assert run.future is not None
+        try:
+            complete = (await run.future).complete
+        except ReadersBusy:  # a rollback has closed the connections
+            complete = False
+        self._limit_fixed(run, sample)
+        if not complete:
+            # Readers stand on old snapshots: first those over age must go, then all.
+            patience_s = self._limits.reader_age_max_s / (1 << min(self._failures, 16))
+            run.hosted.db.interrupt_readers(patience_s)
+            return False
+        base = BaseIndex(index=run.index, last_frames=run.last_frames)
+        await self._databases.store_base(run.hosted, base)
+        return True
+
+
+class _Sample:
+    """The moment at which a checkpoint's base was taken."""
+
+    def __init__(self, index: int, databases: list[HostedDatabase], lock: asyncio.Lock) -> None:
+        self.index = index
+        self.databases = databases
+        self.open_limits = len(databases)
+        self._lock: asyncio.Lock | None = lock
+
+    def release_applier(self) -> None:
+        """Let entries be applied again; once."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+class _Run:
+    """One database's checkpoint."""
+
+    def __init__(self, hosted: HostedDatabase, index: int, last_frames: int) -> None:
+        self.hosted = hosted
+        self.index = index
+        self.last_frames = last_frames
+        self.limit_fixed = False
+        self.future: asyncio.Future[CheckpointResult] | None = None
+
+    def start(self, workers: Workers, fixed: Callable[[], None]) -> None:
+        """Queue the checkpoint; ``fixed`` is called on the event loop."""
+        database = self.hosted.db
+
+        def job() -> CheckpointResult:
+            return database.checkpoint(on_limit_fixed=lambda: workers.notify(fixed))
+
+        self.future = asyncio.ensure_future(self.hosted.checkpointer.run(job))

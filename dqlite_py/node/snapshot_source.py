@@ -1,0 +1,231 @@
+"""Snapshots for members that are too far behind: staged once, streamed to each (design rule 6).
+
+A stage is a copy of all database files right after a complete checkpoint, so it stands at exactly
+one applied index. Writers are held up only until the checkpoint has fixed its limit; checkpoints
+are held off while the files are copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+
+import msgpack
+
+from dqlite_py.errors import DqliteError
+from dqlite_py.node import catalog
+from dqlite_py.node.catalog import Version
+from dqlite_py.node.checkpoints import Checkpointer
+from dqlite_py.node.databases import DatabaseSet
+from dqlite_py.node.hosted import HostedDatabase
+from dqlite_py.node.limits import ReplicaLimits
+from dqlite_py.node.snapshot_format import SnapshotFile, SnapshotHead, encode_head
+from dqlite_py.raft import Message, Snapshot, SnapshotTemporarilyUnavailable
+from dqlite_py.seams import Clock, Disk, Worker
+
+_RETRY_S = 0.1
+_KEEP_STAGE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSourcePorts:
+    """What sending snapshots asks of the replica; event loop only."""
+
+    call: Callable[[int, str, bytes, float], Awaitable[bytes]]
+    send: Callable[[Message], None]
+    report: Callable[[int, bool], None]
+    term_of: Callable[[int], int]
+    version_at: Callable[[int], Version]
+    first_index: Callable[[], int]
+    spawn: Callable[[Awaitable[None]], None]
+    failed: Callable[[BaseException], None]
+
+
+@dataclass(slots=True)
+class _Stage:
+    head: SnapshotHead
+    directory: str
+    used_s: float
+    streams: int = 0
+
+
+class SnapshotSource:
+    """Makes and sends snapshots. Event loop only."""
+
+    def __init__(
+        self,
+        databases: DatabaseSet,
+        checkpointer: Checkpointer,
+        disk: Disk,
+        files: Worker,
+        clock: Clock,
+        limits: ReplicaLimits,
+        staging_directory: str,
+        ports: SnapshotSourcePorts,
+    ) -> None:
+        self._databases = databases
+        self._checkpointer = checkpointer
+        self._disk = disk
+        self._files = files
+        self._clock = clock
+        self._limits = limits
+        self._directory = staging_directory
+        self._ports = ports
+        self._stage: _Stage | None = None
+        self._wanted = asyncio.Event()
+        self._streaming: set[int] = set()
+        self.sent = 0
+
+    @property
+    def floor(self) -> int | None:
+        """The log must not be trimmed beyond this index: a stream under way continues there."""
+        return self._stage.head.index if self._stage is not None else None
+
+    def current(self) -> Snapshot:
+        """Return the staged snapshot; called by the core.
+
+        Raises SnapshotTemporarilyUnavailable, and has one made, when there is none from which
+        the log continues.
+        """
+        stage = self._stage
+        if stage is None or stage.head.index < self._ports.first_index() - 1:
+            self._wanted.set()
+            raise SnapshotTemporarilyUnavailable
+        stage.used_s = self._clock.now_s()
+        head = stage.head
+        return Snapshot(index=head.index, term=head.term, conf_state=head.conf_state, data=b"")
+
+    async def run(self) -> None:
+        """Stage snapshots when asked, and drop stages no longer used, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(_KEEP_STAGE_S / 2):
+                    await self._wanted.wait()
+            except TimeoutError:
+                await self._drop_unused()
+                continue
+            self._wanted.clear()
+            await self._make_stage()
+
+    async def _drop_unused(self) -> None:
+        stage = self._stage
+        if stage is None or stage.streams:
+            return
+        if self._clock.now_s() - stage.used_s > _KEEP_STAGE_S:
+            self._stage = None
+            await self._files.run(lambda: self._disk.rmtree(stage.directory))
+
+    async def _make_stage(self) -> None:
+        old = self._stage
+        if old is not None and old.streams:
+            return  # asked again by the core until the stream has ended
+        async with self._checkpointer.lock:
+            index = await self._checkpointer.checkpoint()
+            while index is None:
+                await asyncio.sleep(_RETRY_S)
+                index = await self._checkpointer.checkpoint()
+            version = self._ports.version_at(index)
+            term = self._ports.term_of(index)
+            directory = f"{self._directory}/{index}"
+            await self._files.run(lambda: self._prepare(directory))
+            # No checkpoint runs while the lock is held, so the files do not change.
+            copies = [await self._copy(hosted, directory) for hosted in self._databases.hosted]
+        head = SnapshotHead(
+            index, term, version.conf_state, catalog.encode(version.catalog), tuple(copies)
+        )
+        self._stage = _Stage(head, directory, self._clock.now_s())
+
+    def _prepare(self, directory: str) -> None:
+        self._disk.rmtree(self._directory)
+        self._disk.mkdir(directory)
+
+    async def _copy(self, hosted: HostedDatabase, directory: str) -> SnapshotFile:
+        record = hosted.record
+        last_frames = hosted.base_frames
+        path = f"{directory}/{record.name}"
+
+        def job() -> SnapshotFile:
+            digest = sha256()
+            size_bytes = 0
+            file = self._disk.open(path, create=True)
+
+            def write(chunk: bytes) -> None:
+                nonlocal size_bytes
+                file.pwrite(chunk, size_bytes)
+                digest.update(chunk)
+                size_bytes += len(chunk)
+
+            try:
+                hosted.db.copy_image(write, self._limits.snapshot_chunk_bytes)
+            finally:
+                file.close()
+            return SnapshotFile(
+                record.name,
+                record.creation_index,
+                record.page_size,
+                last_frames,
+                size_bytes,
+                digest.digest(),
+            )
+
+        return await hosted.checkpointer.run(job)
+
+    # --- streaming --------------------------------------------------------------------------
+    def send(self, message: Message) -> None:
+        """Stream the staged files to ``message.to``, then send it the message itself."""
+        stage, snapshot = self._stage, message.snapshot
+        assert snapshot is not None
+        if message.to in self._streaming or stage is None or stage.head.index != snapshot.index:
+            self._ports.report(message.to, False)
+            return
+        self._streaming.add(message.to)
+        stage.streams += 1
+        self._ports.spawn(self._stream(message, stage))
+
+    async def _stream(self, message: Message, stage: _Stage) -> None:
+        ok = False
+        try:
+            await self._transfer(message.to, stage)
+            ok = True
+        except DqliteError:
+            ok = False  # reported below: the core probes this member again and asks anew
+        except OSError as error:
+            self._ports.failed(error)
+        finally:
+            self._streaming.discard(message.to)
+            stage.streams -= 1
+            stage.used_s = self._clock.now_s()
+        if ok:
+            self.sent += 1
+            self._ports.send(message)
+        self._ports.report(message.to, ok)
+
+    async def _transfer(self, to: int, stage: _Stage) -> None:
+        timeout_s = self._limits.snapshot_call_timeout_s
+        head = stage.head
+        call = self._ports.call
+        answer = await call(to, "snapshot.begin", encode_head(head), timeout_s)
+        file_number, offset = msgpack.unpackb(answer)
+        while file_number < len(head.files):
+            file = head.files[file_number]
+            path = f"{stage.directory}/{file.name}"
+            while offset < file.size_bytes:
+                chunk = await self._files.run(partial(self._chunk, path, offset))
+                payload = msgpack.packb(
+                    [head.index, head.term, file_number, offset, zlib.crc32(chunk), chunk]
+                )
+                await call(to, "snapshot.chunk", payload, timeout_s)
+                offset += len(chunk)
+            file_number, offset = file_number + 1, 0
+        await call(to, "snapshot.finish", msgpack.packb([head.index, head.term]), timeout_s)
+
+    def _chunk(self, path: str, offset: int) -> bytes:
+        file = self._disk.open(path)
+        try:
+            return file.pread(self._limits.snapshot_chunk_bytes, offset)
+        finally:
+            file.close()
