@@ -18,6 +18,7 @@ EXIT_USAGE = 2
 
 # Subcommands are imported when they are used: a server must not carry tables and progress bars.
 COMMANDS = {
+    "demo": ("dqlite_py.cli.demo", "Start three servers here and show what they do."),
     "leader": ("dqlite_py.cli.leader", "Move leadership."),
     "member": ("dqlite_py.cli.member", "List, remove and promote members."),
     "server": ("dqlite_py.cli.server", "Run a server."),
