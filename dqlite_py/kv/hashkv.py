@@ -7,18 +7,19 @@ from typing import Any, NamedTuple
 
 import google_crc32c
 
-from dqlite_py.kv import schema
+from dqlite_py.kv import schema, store
 from dqlite_py.kv.committed import CommittedReader
 from dqlite_py.kv.ranges import check_revision
 from dqlite_py.kv.schema import MAIN_SHIFT, SUB_LIMIT, SUB_SHIFT, TOMBSTONE
-from dqlite_py.kv.store import View
+from dqlite_py.kv.store import FROM_KEY, View
 from dqlite_py.pb import kv_pb2, rpc_pb2
 
 _CHUNK_ROWS = 2000
 _SEED = b"key"  # etcd behaviour: the checksum starts with the name of etcd's own table
 
-# Below the compact revision a row counts only if compaction would keep it: the key's newest there
-# and no tombstone. A tombstone exactly at the compact revision is stored but does not count.
+# etcd behaviour: at or below the compact revision a row counts only if compaction at the revision
+# asked for would keep it, that is if it is the key's newest there and no tombstone. When no key at
+# all is alive there, what compaction at the compact revision left counts.
 _OLD = """SELECT id, key, create_revision, version, lease, value FROM revisions AS row
     WHERE id>=? AND id<? AND id&1=0 AND NOT EXISTS(
         SELECT 1 FROM revisions AS newer WHERE newer.key=row.key AND newer.id>row.id AND newer.id<?)
@@ -28,10 +29,14 @@ _RECENT = """SELECT id, key, create_revision, version, lease, value FROM revisio
 
 
 class _Progress(NamedTuple):
-    """A checksum under way: fixed revisions, the next row id, the checksum of all before it."""
+    """A checksum under way: fixed revisions, the next row id, the checksum of all before it.
+
+    Rows up to the compact revision must be their key's newest below ``keep_bound``.
+    """
 
     revision: int
     compact_revision: int
+    keep_bound: int
     next_id: int
     checksum: int
     current_revision: int
@@ -67,8 +72,13 @@ def _start(view: View, revision: int) -> _Progress:
     if revision > 0:
         check_revision(view, revision)
     wanted = revision if revision > 0 else view.revision
+    keep_bound = schema.bound(wanted)
+    if not list(
+        store.select(view.session, FROM_KEY, FROM_KEY, keep_bound, limit=1, with_value=False)
+    ):
+        keep_bound = schema.bound(view.compact_revision)
     checksum = google_crc32c.value(_SEED)
-    return _Progress(wanted, view.compact_revision, 0, checksum, view.revision, False)
+    return _Progress(wanted, view.compact_revision, keep_bound, 0, checksum, view.revision, False)
 
 
 def _advance(view: View, progress: _Progress) -> _Progress:
@@ -76,7 +86,7 @@ def _advance(view: View, progress: _Progress) -> _Progress:
     end = schema.bound(progress.revision)
     start, session = progress.next_id, view.session
     if start < old_end:
-        bindings = (start, old_end, old_end, _CHUNK_ROWS)
+        bindings = (start, old_end, progress.keep_bound, _CHUNK_ROWS)
         rows = list(session.execute(_OLD, bindings))
         reached, finished = old_end, False
     else:

@@ -6,7 +6,7 @@ then everything that may fail is checked; only then is anything written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,16 +96,22 @@ def _holds(view: View, compare: rpc_pb2.Compare) -> bool:
 
 
 def _check(view: View, branch: _Branch) -> None:
+    # etcd behaviour: every put is checked before any range, which shows when both are wrong.
+    operations = list(_flat(branch))
+    for op in operations:
+        if op.WhichOneof("request") == "request_put":
+            _check_put(view, op.request_put)
+    for op in operations:
+        if op.WhichOneof("request") == "request_range" and op.request_range.revision:
+            ranges.check_revision(view, op.request_range.revision)
+
+
+def _flat(branch: _Branch) -> Iterator[rpc_pb2.RequestOp]:
     for op, nested in zip(branch.operations, branch.nested, strict=True):
-        match op.WhichOneof("request"):
-            case "request_range":
-                if op.request_range.revision:
-                    ranges.check_revision(view, op.request_range.revision)
-            case "request_put":
-                _check_put(view, op.request_put)
-            case "request_txn":
-                assert nested is not None
-                _check(view, nested)
+        if nested is None:
+            yield op
+        else:
+            yield from _flat(nested)
 
 
 def _check_put(view: View, put: rpc_pb2.PutRequest) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dqlite_py import errors
-from dqlite_py.kv.store import FROM_KEY
 from dqlite_py.pb import rpc_pb2
 
 _SORT_ORDERS = frozenset(rpc_pb2.RangeRequest.SortOrder.values())
@@ -143,4 +142,6 @@ def _covers(interval: tuple[bytes, bytes], key: bytes) -> bool:
     start, end = interval
     if not end:
         return key == start
-    return start <= key and (end == FROM_KEY or key < end)
+    # etcd behaviour: a deletion without an end (one zero byte) conflicts with no put; it deletes
+    # what was put before it in the list, and spares what is put after it.
+    return start <= key < end
