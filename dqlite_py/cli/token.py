@@ -26,10 +26,10 @@ def command(data_dir: str, generate: bool) -> None:
         return
     path = f"{data_dir}/{TOKEN_FILE_NAME}"
     try:
-        with open(path, "rb") as file:
-            token = Token.from_file(path, file.read())
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read().strip()
     except OSError as error:
         raise StartRefused(
             reason=f"{path}: {error.strerror}; name the server's directory with --data-dir"
         ) from None
-    click.echo(token.text)
+    click.echo(Token.parse(text).text)

@@ -1,4 +1,4 @@
-"""The cluster's secret as operators see it: a printable token, its file, and what is derived.
+"""The cluster's secret as operators see it: a printable token, and what is derived from it.
 
 Whoever knows the token may join and act as a member. It never travels: both sides prove that they
 know it (``cluster.join``).
@@ -12,11 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import pbkdf2_hmac
 
-from dqlite_py.errors import CorruptFile, InvalidSetting, NewerFormat
-from dqlite_py.seams import Disk, replace_file
+from dqlite_py.errors import InvalidSetting
 
-TOKEN_FILE_NAME = "token"  # noqa: S105 - a file name
-FILE_VERSION = 1
+TOKEN_FILE_NAME = "token"  # noqa: S105 - a file name, in the data directory
 GENERATED_BYTES = 32
 TEXT_MIN_LENGTH = 8
 TEXT_MAX_LENGTH = 512
@@ -63,40 +61,6 @@ class Token:
         text = b32encode(random_bytes(GENERATED_BYTES)).decode("ascii").rstrip("=").lower()
         return cls.parse(text)
 
-    @classmethod
-    def from_file(cls, path: str, content: bytes) -> Token:
-        """Return the token in a token file; raise CorruptFile or NewerFormat naming ``path``."""
-        lines = content.decode("ascii", "replace").splitlines()
-        if len(lines) != 2 or not lines[0].startswith("dqlite-py token "):
-            raise CorruptFile(path=path, detail="not a token file")
-        version = lines[0].rpartition(" ")[2]
-        if version != str(FILE_VERSION):
-            raise NewerFormat(path=path, found=version, supported=FILE_VERSION)
-        try:
-            return cls.parse(lines[1])
-        except InvalidSetting as error:
-            raise CorruptFile(path=path, detail=error.reason) from None
-
-    def to_file(self) -> bytes:
-        """Return the content of a token file."""
-        return f"dqlite-py token {FILE_VERSION}\n{self.text}\n".encode("ascii")
-
     def matches(self, other: Token) -> bool:
         """Tell in constant time whether both are the same token."""
         return hmac.compare_digest(self.key, other.key)
-
-
-def store_token(disk: Disk, data_dir: str, token: Token) -> None:
-    """Atomically and durably write the token file (mode 0600) of a data directory. Blocks."""
-    replace_file(disk, f"{data_dir}/{TOKEN_FILE_NAME}", token.to_file())
-
-
-def load_token(disk: Disk, data_dir: str) -> Token:
-    """Read the token file of a data directory. Blocks.
-
-    Raises CorruptFile when it is absent or damaged, NewerFormat when a newer version wrote it.
-    """
-    path = f"{data_dir}/{TOKEN_FILE_NAME}"
-    if not disk.exists(path):
-        raise CorruptFile(path=path, detail="missing; put the token of another member here")
-    return Token.from_file(path, disk.read(path))

@@ -47,6 +47,12 @@ def test_an_endpoint_without_a_server_is_exit_code_1(capsys) -> None:
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_the_token_of_a_data_directory_is_printed(tmp_path, capsys) -> None:
+    (tmp_path / "token").write_text("open-sesame\n")
+    assert main(["token", "--data-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "open-sesame\n"
+
+
 def test_a_generated_token_is_printed_alone(capsys) -> None:
     assert main(["token", "--generate"]) == 0
     lines = capsys.readouterr().out.splitlines()

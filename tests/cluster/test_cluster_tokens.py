@@ -5,12 +5,12 @@ import secrets
 import pytest
 
 from dqlite_py.cluster.tokens import Token
-from dqlite_py.errors import CorruptFile, InvalidSetting, NewerFormat
+from dqlite_py.errors import InvalidSetting
 
 
-def test_generated_tokens_differ_and_survive_their_file() -> None:
+def test_generated_tokens_differ_and_survive_their_text() -> None:
     token, other = Token.generate(secrets.token_bytes), Token.generate(secrets.token_bytes)
-    again = Token.from_file("p", token.to_file())
+    again = Token.parse(token.text)
     assert again.matches(token)
     assert again.id == token.id
     assert not token.matches(other)
@@ -32,15 +32,3 @@ def test_what_can_not_be_a_token_is_refused(text: str) -> None:
         Token.parse(text)
     assert refused.value.setting == "token"
     assert text not in refused.value.reason or not text
-
-
-@pytest.mark.parametrize("content", [b"", b"secret-token\n", b"dqlite-py token 1\n", b"\xff\xfe"])
-def test_a_damaged_token_file_is_named(content: bytes) -> None:
-    with pytest.raises(CorruptFile) as refused:
-        Token.from_file("/d/token", content)
-    assert refused.value.path == "/d/token"
-
-
-def test_a_newer_token_file_is_refused() -> None:
-    with pytest.raises(NewerFormat):
-        Token.from_file("p", b"dqlite-py token 2\nopen-sesame\n")
