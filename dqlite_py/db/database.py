@@ -10,6 +10,7 @@ import apsw
 from dqlite_py.db.batch import BatchRunner, Job
 from dqlite_py.db.checkpoint import CheckpointResult
 from dqlite_py.db.connections import open_bare
+from dqlite_py.db.image import copy_image
 from dqlite_py.db.opened import OpenedDatabase
 from dqlite_py.db.position import BatchOutcome, Position
 from dqlite_py.errors import (
@@ -24,7 +25,7 @@ from dqlite_py.seams import Clock
 from dqlite_py.vfs.capture import capture
 from dqlite_py.vfs.capture_vfs import MainFileOpener, NodeVFS, open_real_file
 from dqlite_py.vfs.frames import FrameBatch
-from dqlite_py.vfs.genesis import genesis_image, page_count_of, page_size_of
+from dqlite_py.vfs.genesis import HEADER_BYTES, genesis_image, page_size_of
 from dqlite_py.vfs.inject import inject
 from dqlite_py.vfs.rollback import rollback
 from dqlite_py.vfs.wal import VirtualWal
@@ -33,7 +34,6 @@ from dqlite_py.vfs.wal_index import WRITE_LOCK, WalIndex
 __all__ = ["BatchOutcome", "BatchTooLarge", "CheckpointResult", "Database", "Position"]
 
 T = TypeVar("T")
-HEADER_BYTES: Final = 100
 UNLIMITED_BYTES: Final = 1 << 50
 
 
@@ -54,12 +54,14 @@ class Database:
         path: str,
         *,
         page_size: int,
-        clock: Clock,
+        clock: Clock | None = None,
         open_main_file: MainFileOpener | None = None,
         writer_cache_kib: int = 4096,
         reader_cache_kib: int = 1024,
     ) -> None:
         """Lock the file and describe an empty WAL. ``page_size`` is in bytes.
+
+        Without a ``clock`` every read under way counts as old in ``interrupt_readers``.
 
         Raises CorruptFile if the file is no database of that page size in WAL format or another
         program left files beside it, DiskFailed if it can not be opened or is in use elsewhere.
@@ -391,11 +393,6 @@ class Database:
         was complete. Raises DiskFailed.
         """
         try:
-            count = page_count_of(self._file.xRead(HEADER_BYTES, 0))
-            total = count * self.page_size
-            step = max(1, chunk_bytes // self.page_size) * self.page_size
-            for at in range(0, total, step):
-                write(self._file.xRead(min(step, total - at), at))
+            return copy_image(self._file, self.page_size, write, chunk_bytes)
         except apsw.Error as error:
             raise DiskFailed(path=self.path, detail=f"{type(error).__name__}: {error}") from error
-        return total

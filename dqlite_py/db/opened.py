@@ -26,7 +26,7 @@ class OpenedDatabase:
         index: WalIndex,
         file: apsw.VFSFile,
         path: str,
-        clock: Clock,
+        clock: Clock | None,
         readers: int,
         writer_cache_kib: int,
         reader_cache_kib: int,

@@ -5,6 +5,7 @@ No locks: taking a connection is one ``deque.popleft``, which is atomic, so whoe
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -31,7 +32,9 @@ class _Reader:
 class ReaderPool:
     """A fixed set of read connections, usable from any thread, one query each at a time."""
 
-    def __init__(self, connections: Sequence[apsw.Connection], clock: Clock, path: str) -> None:
+    def __init__(
+        self, connections: Sequence[apsw.Connection], clock: Clock | None, path: str
+    ) -> None:
         self._all = [_Reader(connection) for connection in connections]
         self._idle = deque(self._all)
         self._clock = clock
@@ -52,7 +55,7 @@ class ReaderPool:
             reader = self._idle.popleft()
         except IndexError:
             raise ReadInterrupted if self._closed or self.paused else TooManyRequests from None
-        reader.since_s = self._clock.now_s()
+        reader.since_s = 0.0 if self._clock is None else self._clock.now_s()
         try:
             return self._run(reader.connection, query, first_step)
         finally:
@@ -90,7 +93,7 @@ class ReaderPool:
         try:
             if self._closed:
                 return 0
-            now_s = self._clock.now_s()
+            now_s = math.inf if self._clock is None else self._clock.now_s()
             count = 0
             for reader in self._all:
                 since_s = reader.since_s

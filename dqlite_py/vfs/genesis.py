@@ -6,11 +6,11 @@ import struct
 
 from dqlite_py.errors import StartRefused
 
+HEADER_BYTES = 100
 PAGE_SIZES = tuple(512 << shift for shift in range(8))
 _MAGIC = b"SQLite format 3\0"
 _WAL_FORMAT = 2
 _LEAF_TABLE = 0x0D
-_BTREE_HEADER_AT = 100
 # A constant instead of the running library's version, so that all members build equal bytes.
 _WRITER_VERSION = 3_050_000
 
@@ -34,7 +34,7 @@ def genesis_image(page_size: int) -> bytes:
     struct.pack_into(">I", page, 56, utf8)
     struct.pack_into(">II", page, 92, change_counter, _WRITER_VERSION)
     cell_area_start = page_size & 0xFFFF  # 65536 is stored as 0
-    struct.pack_into(">BHHHB", page, _BTREE_HEADER_AT, _LEAF_TABLE, 0, 0, cell_area_start, 0)
+    struct.pack_into(">BHHHB", page, HEADER_BYTES, _LEAF_TABLE, 0, 0, cell_area_start, 0)
     return bytes(page)
 
 
@@ -43,7 +43,7 @@ def page_size_of(first_bytes: bytes) -> int | None:
 
     ``first_bytes`` are the first 100 bytes of the file.
     """
-    if len(first_bytes) < _BTREE_HEADER_AT or not first_bytes.startswith(_MAGIC):
+    if len(first_bytes) < HEADER_BYTES or not first_bytes.startswith(_MAGIC):
         return None
     if first_bytes[18] != _WAL_FORMAT or first_bytes[19] != _WAL_FORMAT:
         return None
