@@ -75,7 +75,7 @@ def decode_message(content: list[Any]) -> Message:
         context,
     ) = content
     for number in (kind, to, from_, term, log_term, index, commit, vote, reject_hint):
-        if type(number) is not int:
+        if type(number) is not int or number < 0:
             raise FrameError("a Raft message field is not a number")
     if kind not in _message_kinds or type(reject) is not bool or type(context) is not bytes:
         raise FrameError(f"a malformed Raft message of kind {kind}")

@@ -15,10 +15,11 @@ another connection, other parameters or the opposite direction.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from dqlite_py.errors import AuthenticationFailed, ClusterIdMismatch, DqliteError, to_wire
 from dqlite_py.seams import Random, Stream
@@ -37,6 +38,12 @@ LOWEST_VERSION = 1
 HIGHEST_VERSION = 1
 NONCE_BYTES = 32
 INCARNATION_BYTES = 16
+
+REFUSAL_LINGER_S = 1.0
+"""How long the side that refuses waits for the other to hang up."""
+
+REFUSAL_READ_BYTES = 4096
+"""What it reads of the other side's words meanwhile."""
 
 _DIALER_LABEL = b"dqlite-py peer handshake 1: dialer proves\0"
 _ACCEPTOR_LABEL = b"dqlite-py peer handshake 1: acceptor proves\0"
@@ -120,9 +127,9 @@ class Handshaker:
             case other:
                 raise FrameError(f"an unexpected frame in the handshake: {str(other)[:80]}")
         if not LOWEST_VERSION <= version <= HIGHEST_VERSION or len(nonce) != NONCE_BYTES:
-            _reject(stream, AuthenticationFailed(detail="the other side chose no valid version"))
+            raise FrameError("the other side chose no valid version or nonce")
         if not hmac.compare_digest(proof, expected):
-            _reject(stream, AuthenticationFailed(detail="the cluster secrets differ"))
+            raise await refused(stream, AuthenticationFailed(detail="the cluster secrets differ"))
         stream.write(encode_frame(["proof", self._proof(_DIALER_LABEL, sent, version, nonce)]))
         if _decode(await read_body(stream, self.frame_limit_bytes)) != ["welcome"]:
             raise FrameError("an unexpected frame at the end of the handshake")
@@ -137,7 +144,8 @@ class Handshaker:
         # The bytes as received: a newer version's hello may hold more than is understood here.
         received = len(body).to_bytes(HEADER_BYTES, "big") + body
         hello = _parse_hello(_decode(body))
-        self._check(stream, hello)
+        if (objection := self._objection(hello)) is not None:
+            raise await refused(stream, objection)
         version = min(hello.highest_version, HIGHEST_VERSION)
         nonce = self.random.randbytes(NONCE_BYTES)
         proof_here = self._proof(_ACCEPTOR_LABEL, received, version, nonce)
@@ -148,19 +156,20 @@ class Handshaker:
             case _:
                 raise FrameError("an unexpected frame in the handshake")
         if not hmac.compare_digest(proof, expected):
-            _reject(stream, AuthenticationFailed(detail="the cluster secrets differ"))
+            raise await refused(stream, AuthenticationFailed(detail="the cluster secrets differ"))
         return hello
 
-    def _check(self, stream: Stream, hello: Hello) -> None:
-        """Refuse claims that are wrong whatever the secret."""
+    def _objection(self, hello: Hello) -> DqliteError | None:
+        """Return what is wrong with the claims whatever the secret."""
         if hello.cluster_id != self.identity.cluster_id:
-            _reject(stream, ClusterIdMismatch())
+            return ClusterIdMismatch()
         if hello.to_id != self.identity.member_id or hello.from_id == self.identity.member_id:
             detail = f"this is member {self.identity.member_id:x}, not {hello.to_id:x}"
-            _reject(stream, AuthenticationFailed(detail=detail))
+            return AuthenticationFailed(detail=detail)
         if hello.highest_version < LOWEST_VERSION or hello.lowest_version > HIGHEST_VERSION:
             detail = f"protocol versions {LOWEST_VERSION} to {HIGHEST_VERSION} are spoken here"
-            _reject(stream, AuthenticationFailed(detail=detail))
+            return AuthenticationFailed(detail=detail)
+        return None
 
     def _proof(self, label: bytes, hello_frame: bytes, version: int, nonce: bytes) -> bytes:
         # Both frames carry their length, so no two transcripts share their bytes.
@@ -173,14 +182,18 @@ def welcome(stream: Stream) -> None:
     stream.write(encode_frame(["welcome"]))
 
 
-def refuse(stream: Stream, error: DqliteError) -> None:
-    """Tell the other side why it is turned away; the caller closes the stream."""
+async def refused(stream: Stream, error: DqliteError) -> DqliteError:
+    """Tell the other side why it is turned away and return ``error``, to be raised.
+
+    Waits a moment for the other side to hang up, because closing first may lose the reason.
+    """
     stream.write(encode_frame(["rejected", to_wire(error)]))
-
-
-def _reject(stream: Stream, error: DqliteError) -> NoReturn:
-    refuse(stream, error)
-    raise error
+    try:
+        async with asyncio.timeout(REFUSAL_LINGER_S):
+            await stream.read_exactly(REFUSAL_READ_BYTES)
+    except (TimeoutError, ConnectionError):
+        return error
+    return error
 
 
 def _decode(body: bytes) -> list[Any]:

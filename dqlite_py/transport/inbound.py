@@ -14,7 +14,7 @@ from dqlite_py.seams import Stream
 from dqlite_py.transport.codec import decode_message, encode_failure
 from dqlite_py.transport.contract import PeerHandler, TransportCounters, TransportLimits
 from dqlite_py.transport.framing import FrameError, FrameKind, decode_body, encode_frame, read_body
-from dqlite_py.transport.handshake import Epoch, Handshaker, Hello, refuse, welcome
+from dqlite_py.transport.handshake import Epoch, Handshaker, Hello, refused, welcome
 from dqlite_py.transport.sending import SendQueue
 
 _PONG_FRAME = encode_frame([FrameKind.PONG.value])
@@ -214,7 +214,8 @@ class Reception:
         try:
             async with asyncio.timeout(self._limits.handshake_timeout_s):
                 hello = await self._handshaker.admit(stream)
-            self._check_place(stream, hello)
+                if (objection := self._objection(hello)) is not None:
+                    raise await refused(stream, objection)
         except TimeoutError:
             self._rejected(stream, "the handshake took too long")
         except (OSError, DqliteError) as error:
@@ -225,17 +226,14 @@ class Reception:
             self._unauthenticated -= 1
         return None
 
-    def _check_place(self, stream: Stream, hello: Hello) -> None:
+    def _objection(self, hello: Hello) -> DqliteError | None:
         """Refuse a connection dialled before the live one, and members beyond the limit."""
         live = self._live.get(hello.from_id)
         if live is None and len(self._live) >= self._limits.inbound_members:
-            error = AuthenticationFailed(detail="too many members are connected")
-        elif live is not None and hello.epoch.older_than(live.epoch):
-            error = AuthenticationFailed(detail="a newer connection exists")
-        else:
-            return
-        refuse(stream, error)
-        raise error
+            return AuthenticationFailed(detail="too many members are connected")
+        if live is not None and hello.epoch.older_than(live.epoch):
+            return AuthenticationFailed(detail="a newer connection exists")
+        return None
 
     async def _serve_member(self, hello: Hello, stream: Stream, spawn: Spawn) -> None:
         member_id = hello.from_id

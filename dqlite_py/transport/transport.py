@@ -122,6 +122,10 @@ class PeerTransport:
         """Return the ids of the peers whose outbound connection stands."""
         return frozenset(member_id for member_id, peer in self._peers.items() if peer.connected)
 
+    def inbound_members(self) -> frozenset[int]:
+        """Return the ids of the members whose inbound connection stands."""
+        return self._reception.live()
+
     def send(self, message: Message) -> None:
         """Queue a Raft message; never blocks or raises. A dropped one is told to the handler.
 
