@@ -91,7 +91,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 def run_virtual(
-    main: Callable[[], Coroutine[Any, Any, T]], *, limit_s: float = 3600.0, start_s: float = 0.0
+    main: Callable[[], Coroutine[Any, Any, T]],
+    *,
+    limit_s: float | None = 3600.0,
+    start_s: float = 0.0,
 ) -> T:
     """Run ``main()`` on a new virtual loop; ``limit_s`` of virtual time end it with TimeoutError.
 
@@ -111,7 +114,7 @@ def run_virtual(
     return result
 
 
-async def _limited(main: Callable[[], Coroutine[Any, Any, T]], limit_s: float) -> T:
+async def _limited(main: Callable[[], Coroutine[Any, Any, T]], limit_s: float | None) -> T:
     async with asyncio.timeout(limit_s):
         return await main()
 

@@ -95,6 +95,10 @@ class SimNetwork:
             if {stream.owner, stream.remote} == {one, other}:
                 stream.close()
 
+    def streams(self) -> list[SimStream]:
+        """Return all ends of live connections, oldest first."""
+        return list(self._streams.values())
+
     # --- inside -------------------------------------------------------------------------------
     def passes(self, source: str, target: str) -> bool:
         return (source, target) not in self._cut and not {source, target} & self._paused
@@ -237,7 +241,12 @@ class SimStream:
     def peer_address(self) -> str:
         return self.remote
 
-    # --- inside -------------------------------------------------------------------------------
+    def hold(self) -> None:
+        """Keep what is under way from here until ``carry_on``."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def carry_on(self) -> None:
         """Deliver what is due and wait for the rest, unless the link is cut."""
         network = self._network
