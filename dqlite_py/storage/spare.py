@@ -36,13 +36,14 @@ class SparePool:
         self._ready: Spare | None = None
         self._growing: Spare | None = None
         self._made = 0
+        self._closed = False
 
     def prepare(self) -> bool:
         """Do one step of zeroing; return whether another is needed.
 
         A step writes and syncs ``step_bytes``. Raises DiskFailed.
         """
-        if self._ready is not None:
+        if self._ready is not None or self._closed:
             return False
         grown = self._growing
         if grown is None:
@@ -70,10 +71,14 @@ class SparePool:
         return Spare(made.path, made.file, length)
 
     def close(self) -> None:
-        """Close the files held; the next start removes them."""
-        for spare in (self._ready, self._growing):
-            if spare is not None:
-                spare.file.close()
+        """Let go of the files held; the next start removes them.
+
+        One that is just growing is not closed under the thread that writes to it: its descriptor
+        might by then belong to another file. It closes when the last reference goes.
+        """
+        self._closed = True
+        if self._ready is not None:
+            self._ready.file.close()
         self._ready = self._growing = None
 
     def _create(self, label: str, length: int) -> Spare:

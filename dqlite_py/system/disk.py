@@ -56,6 +56,9 @@ class OsFile:
         if descriptor >= 0:
             os.close(descriptor)
 
+    def __del__(self) -> None:
+        self.close()
+
 
 class OsDisk:
     """The machine's file system; new files are 0600 and new directories 0700."""
