@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ class Command(NamedTuple):
 
     kind: Kind
     request: Any  # the protobuf message that belongs to the kind
+    # For an expiry: asked on the writer thread just before execution whether it is still wanted.
+    guard: Callable[[], bool] | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -76,11 +79,11 @@ _RESPONSES: dict[int, type[Message]] = {
 def encode_command(command: Command) -> bytes:
     """Serialise a command: one byte of kind, then the message.
 
-    Raises NotLeader for an expiry: it rests on this member's clock and leadership, and another
+    Raises LeaderChanged for an expiry: it rests on this member's clock and leadership, and another
     leader may have renewed the lease.
     """
     if command.kind is Kind.LEASE_EXPIRE:
-        raise errors.NotLeader
+        raise errors.LeaderChanged
     message: bytes = command.request.SerializeToString()
     return bytes((command.kind,)) + message
 

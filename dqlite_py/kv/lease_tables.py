@@ -47,7 +47,10 @@ class LeaseTables:
         response: rpc_pb2.LeaseRevokeResponse = result.response
         return response
 
-    async def expire(self, lease: int) -> None:
-        """Revoke from this member only while it leads: never forwarded, raises NotLeader."""
+    async def expire(self, lease: int, guard: Callable[[], bool]) -> None:
+        """Revoke on this member only, and only if ``guard()`` still holds at execution.
+
+        ``guard`` runs on the writer thread. Raises LeaderChanged rather than being forwarded.
+        """
         request = rpc_pb2.LeaseRevokeRequest(ID=lease)
-        await self._replica.write(Command(Kind.LEASE_EXPIRE, request))
+        await self._replica.write(Command(Kind.LEASE_EXPIRE, request, guard))

@@ -109,10 +109,14 @@ class EtcdMachine:
     def execute(self, session: Session, command: Command) -> Result:
         """Execute one command; raises RequestRefused without effect.
 
+        A guarded command that is no longer wanted does nothing.
+
         Alarms gate here, on the leader, so that a request which any member let through while an
         alarm was on its way is refused all the same.
         """
         kind = command.kind
+        if command.guard is not None and not command.guard():
+            return Result(kind, rpc_pb2.LeaseRevokeResponse(header=self._header()))
         if self._alarms:
             self._check_alarms(kind, command.request)
         return Result(kind, self._execute[kind](session, command.request))

@@ -30,8 +30,8 @@ class ExpiryTables(Protocol):
     def load(self, session: Session) -> list[tuple[int, int]]:
         """Return all leases as (id, ttl_s)."""
 
-    def expire(self, lease: int) -> Awaitable[Any]:
-        """Revoke from this member only while it leads."""
+    def expire(self, lease: int, guard: Callable[[], bool]) -> Awaitable[Any]:
+        """Revoke on this member only, if ``guard()`` still holds at execution (any thread)."""
 
 
 class Expiry:
@@ -186,6 +186,11 @@ class Expiry:
                 for lease in due:
                     await self._revokes.put(lease)
 
+    def _leads_still(self, term: int | None) -> Callable[[], bool]:
+        # A request may wait out an election and find this member leading again: by then renewals
+        # may have happened elsewhere, and the lessor has started afresh.
+        return lambda: self._leading_term == term
+
     async def _still_leads(self, due: list[int]) -> bool:
         # A leader that was asleep may find leases expired that its successor has renewed since.
         try:
@@ -203,7 +208,7 @@ class Expiry:
             if not self._lessor.is_queued(lease):
                 continue
             try:
-                await self._tables.expire(lease)
+                await self._tables.expire(lease, self._leads_still(self._leading_term))
             except errors.LeaseNotFound:
                 self._lessor.revoked(lease)
                 self._release(lease)

@@ -49,8 +49,8 @@ class LeaseTables(Protocol):
     def revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> Awaitable[rpc_pb2.LeaseRevokeResponse]:
         """Revoke a lease and delete its keys; raises LeaseNotFound."""
 
-    def expire(self, lease: int) -> Awaitable[Any]:
-        """Revoke from this member only while it leads: never forwarded, raises NotLeader."""
+    def expire(self, lease: int, guard: Callable[[], bool]) -> Awaitable[Any]:
+        """Revoke on this member only, if ``guard()`` still holds at execution (any thread)."""
 
 
 class LeaseService:
