@@ -1,1 +1,286 @@
-"""Composition root: settings in, running server out."""
+"""Composition root: settings in, running server out. Builds and connects; decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from random import SystemRandom
+from typing import Any
+
+from dqlite_py.api import (
+    cluster,
+    dqlite_v1,
+    health,
+    kv,
+    lease,
+    maintenance,
+)
+from dqlite_py.api.admission import Admission
+from dqlite_py.api.grpc_adapter import GrpcLimits, GrpcServer, Observers
+from dqlite_py.api.header import HeaderFiller
+from dqlite_py.api.routes import Route, table
+from dqlite_py.api.status import Code
+from dqlite_py.cluster import ids
+from dqlite_py.cluster.join_service import JoinService
+from dqlite_py.cluster.promotion import Promoter
+from dqlite_py.config import Endpoint, ServerConfig
+from dqlite_py.errors import DqliteError, MemberNotFound, StartRefused
+from dqlite_py.kv.compactor import Compactor
+from dqlite_py.kv.lease_tables import LeaseTables
+from dqlite_py.kv.machine import EtcdMachine
+from dqlite_py.kv.service import KvService
+from dqlite_py.lease.service import LeaseService
+from dqlite_py.node.limits import ReplicaLimits
+from dqlite_py.node.parts import ReplicaSettings, World
+from dqlite_py.node.replica import Replica
+from dqlite_py.node.wiring import assemble
+from dqlite_py.pb import admin_pb2
+from dqlite_py.setup import Home, settle
+from dqlite_py.system.clock import SystemClock
+from dqlite_py.system.disk import OsDisk
+from dqlite_py.system.network import TcpNetwork
+from dqlite_py.system.threads import ThreadWorkers
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_S = 1.0
+HAND_OVER_S = 2.0
+THREAD_JOIN_S = 2.0
+PUBLISH_RETRY_S = 0.2
+REMOVED = "the member has been permanently removed from the cluster"
+
+
+async def serve(config: ServerConfig) -> int:
+    """Run a server until it is told to stop; return the exit code.
+
+    SIGTERM and SIGINT end it: leadership is handed over, calls under way get a moment, nothing is
+    lost. Raises StartRefused and its kin when it can not start, Fatal when it must not go on.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    disk = OsDisk()
+    home = await settle(config, disk)
+    workers = ThreadWorkers(loop)
+    try:
+        server = await Server.build(config, home, workers, disk)
+        return await server.run(stop)
+    finally:
+        workers.close()
+        await asyncio.to_thread(workers.join, THREAD_JOIN_S)
+        home.datadir.close()
+
+
+class Server:
+    """All parts of one server process."""
+
+    def __init__(self, config: ServerConfig, home: Home, replica: Replica) -> None:
+        self._config = config
+        self._home = home
+        self.replica = replica
+
+    @classmethod
+    async def build(
+        cls, config: ServerConfig, home: Home, workers: ThreadWorkers, disk: OsDisk
+    ) -> Server:
+        """Open the replica and build the services on it."""
+        machine = EtcdMachine()
+        clock = SystemClock()
+        random = SystemRandom()
+        raft = config.raft
+        limits = ReplicaLimits(
+            tick_interval_s=raft.heartbeat_interval_ms / 1000,
+            election_ticks=raft.election_ticks,
+            checkpoint_entries=raft.snapshot_count,
+            catch_up_entries=raft.snapshot_count // 2,
+        )
+        settings = ReplicaSettings(
+            secret=home.token.key,
+            listen_addresses=_addresses(config.member.listen_peer_urls, "listen-peer-urls"),
+            make_member_id=ids.added_member_id,
+            limits=limits,
+            report=_report,
+        )
+        world = World(clock, workers, disk, TcpNetwork(), random)
+        replica = Replica(await assemble(home.datadir, machine, world, settings))
+        server = cls(config, home, replica)
+        server._build_services(machine, clock, random, limits)
+        return server
+
+    def _build_services(
+        self, machine: EtcdMachine, clock: SystemClock, random: SystemRandom, limits: ReplicaLimits
+    ) -> None:
+        config, replica = self._config, self.replica
+        self._leases = LeaseService(
+            replica,
+            LeaseTables(replica, machine),
+            random,
+            clock.now_s,
+            election_timeout_s=limits.election_timeout_s,
+        )
+        self._compactor = Compactor(replica, machine)
+        self._promoter = Promoter(replica)
+        self._kv = KvService(
+            replica,
+            machine,
+            max_request_bytes=config.limits.max_request_bytes,
+            max_txn_ops=config.limits.max_txn_ops,
+        )
+        headers = HeaderFiller(replica)
+        joins = JoinService(replica, self._home.token, clock, random.randbytes)
+        routes: list[Route] = [
+            *kv.routes(self._kv, headers),
+            *lease.routes(self._leases, headers),
+            *cluster.routes(replica, headers),
+            *maintenance.routes(
+                self._kv,
+                machine,
+                replica,
+                headers,
+                quota_bytes=config.limits.quota_backend_bytes,
+            ),
+            *health.routes(),
+        ]
+        admission = Admission(replica, election_timeout_s=limits.election_timeout_s)
+        own = [*dqlite_v1.join_routes(joins), *dqlite_v1.admin_routes(self._examine)]
+        self._grpc = GrpcServer(
+            table([*admission.guard(routes), *admission.guard(own)]),
+            GrpcLimits(max_request_bytes=config.limits.max_request_bytes),
+            Observers(failed=_call_failed, handled=_call_handled),
+        )
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Serve until ``stop`` is set or this member is removed."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                listening = asyncio.Event()
+                background = [
+                    tasks.create_task(self.replica.run(listening.set)),
+                    tasks.create_task(self._leases.run()),
+                    tasks.create_task(self._compactor.run()),
+                    tasks.create_task(self._promoter.run()),
+                ]
+                main = tasks.create_task(self._serve(stop, listening))
+                await main
+                for task in background:
+                    task.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            await self.replica.close()
+        return main.result()
+
+    async def _serve(self, stop: asyncio.Event, listening: asyncio.Event) -> int:
+        await listening.wait()
+        stopping = asyncio.ensure_future(stop.wait())
+        removed = asyncio.ensure_future(self.replica.removed())
+        opened = asyncio.ensure_future(self.replica.ready())
+        waiting: list[asyncio.Future[Any]] = [stopping, removed, opened]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if opened.done():
+                await self._open_for_clients()
+                publishing = asyncio.ensure_future(self._publish())
+                waiting.append(publishing)
+                await asyncio.wait([stopping, removed], return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                await self._hand_over()
+            await self._grpc.stop(STOP_GRACE_S)
+            if removed.done():
+                raise StartRefused(reason=REMOVED)
+            return 0
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    async def _open_for_clients(self) -> None:
+        urls = self._config.member.listen_client_urls
+        await self._grpc.start(_addresses(urls, "listen-client-urls"))
+        # What start-up has built stays; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    async def _publish(self) -> None:
+        """Tell the cluster this member's name and client URLs; then it is ready."""
+        own = self._config.member
+        replica = self.replica
+        while True:
+            try:
+                await replica.barrier()
+                record = next((m for m in replica.members() if m.id == replica.member_id), None)
+                if record is None:
+                    raise MemberNotFound
+                wanted = (own.name, own.advertise_client_urls)
+                if (record.name, record.client_urls) != wanted:
+                    await replica.update_member(
+                        replica.member_id, name=own.name, client_urls=own.advertise_client_urls
+                    )
+                break
+            except DqliteError as error:
+                log.info("not ready yet", extra={"reason": str(error)})
+                await asyncio.sleep(PUBLISH_RETRY_S)
+        log.info(
+            "ready to serve client requests",
+            extra={
+                "member": f"{replica.member_id:x}",
+                "cluster": f"{replica.cluster_id:x}",
+                "client_urls": ",".join(own.listen_client_urls),
+            },
+        )
+
+    async def _hand_over(self) -> None:
+        """Give leadership away before stopping, if there is anybody to take it."""
+        replica = self.replica
+        if not replica.is_leader or len(replica.members()) < 2:
+            return
+        try:
+            async with asyncio.timeout(HAND_OVER_S):
+                await replica.transfer_leadership(0)
+        except (DqliteError, TimeoutError) as error:
+            log.warning("leadership not handed over", extra={"reason": str(error)})
+
+    async def _examine(self, checkpoint: bool) -> admin_pb2.CheckResponse:
+        """Serve dqlite.v1.Admin/Check."""
+        if checkpoint:
+            await self.replica.checkpoint()
+        found = await self.replica.check_databases()
+        return admin_pb2.CheckResponse(
+            databases=[
+                admin_pb2.CheckedDatabase(
+                    name=one.name,
+                    integrity=one.problems or ["ok"],
+                    sha256=one.sha256,
+                    base_index=one.base_index,
+                    page_count=one.page_count,
+                )
+                for one in found
+            ],
+            applied_index=self.replica.applied_index,
+        )
+
+
+def _addresses(urls: tuple[str, ...], setting: str) -> tuple[str, ...]:
+    return tuple(Endpoint.parse(setting, url).address for url in urls)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group of one cause."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _report(event: str, fields: dict[str, Any]) -> None:
+    log.info(event, extra=fields)
+
+
+def _call_failed(path: str, error: BaseException) -> None:
+    log.error("a call failed in a way it should not", exc_info=error, extra={"path": path})
+
+
+def _call_handled(_route: Route, _code: Code) -> None:
+    """Counted by the metrics."""

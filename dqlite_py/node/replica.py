@@ -40,7 +40,7 @@ class DatabaseCheck:
     problems: list[str]
     sha256: bytes
     base_index: int
-    size_bytes: int
+    page_count: int
 
 
 class Replica:
@@ -79,6 +79,8 @@ class Replica:
                 tasks.create_task(self._prepare_segments())
                 tasks.create_task(parts.tasks.failure())
                 await parts.changes.check_replayed()
+                if parts.raw.conf_state.voters == (self.member_id,):
+                    parts.raw.campaign()  # nobody else could win; do not wait for a timeout
                 parts.driver.kick()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
@@ -268,7 +270,8 @@ class Replica:
                 problems = await hosted.read_problems()
                 digest, size_bytes = await hosted.image_digest()
                 name = hosted.record.name
-                found.append(DatabaseCheck(name, problems, digest, hosted.base, size_bytes))
+                pages = size_bytes // hosted.record.page_size
+                found.append(DatabaseCheck(name, problems, digest, hosted.base, pages))
         return found
 
     # --- members ----------------------------------------------------------------------------
