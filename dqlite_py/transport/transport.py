@@ -81,17 +81,18 @@ class PeerTransport:
         Calls under way when it ends fail with ConnectionLost or PeerUnreachable.
         """
         stop_listening = await self._network.listen(self._listen_addresses, self._accept)
-        try:
-            async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
+            try:
                 self._group = group
                 for peer in self._peers.values():
                     self._start(peer)
                 if listening is not None:
                     listening()
                 await asyncio.get_running_loop().create_future()
-        finally:
-            self._group = None
-            stop_listening()
+            finally:
+                # Before the group cancels its tasks: it would wait for one that is added later.
+                self._group = None
+                stop_listening()
 
     def set_peers(self, peers: Mapping[int, Sequence[str]]) -> None:
         """Replace the peers: member id to peer URLs; this member's own id is ignored.

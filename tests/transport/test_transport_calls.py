@@ -269,3 +269,30 @@ def test_a_caller_that_reads_no_answers_is_disconnected() -> None:
             assert all(isinstance(call.exception(), ConnectionLost) for call in failed)
 
     run_virtual(main)
+
+
+def test_a_member_that_dials_while_the_transport_stops_does_not_keep_it_from_stopping() -> None:
+    async def main() -> None:
+        net, one, two = pair()
+
+        async def slow_to_stop() -> bytes:
+            try:
+                return await net.loop.create_future()
+            finally:
+                await asyncio.sleep(2)
+
+        two.handler.answer = lambda *_: slow_to_stop()
+        async with running(one):
+            async with running(two) as tasks:
+                await one.until_connected()
+                call = asyncio.ensure_future(one.transport.call(2, "m", b"", 10))
+                await until(lambda: two.transport.counters.calls_served)
+                tasks[0].cancel()
+                stopping_s = net.loop.time()
+                await asyncio.wait(tasks)
+                assert net.loop.time() - stopping_s < 2.1
+            with pytest.raises(ConnectionLost):
+                await call
+            assert len(one.handler.connected) == 1
+
+    run_virtual(main)
