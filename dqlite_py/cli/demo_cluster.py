@@ -131,7 +131,9 @@ class Process:
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while READY_TEXT not in self._new_log():
             if self._running.poll() is not None:
-                raise DemoFailed(f"{self.name} did not start:\n{self.log_tail()}")
+                raise DemoFailed(
+                    f"{self.name} did not start; its last log lines:\n{self.log_tail()}"
+                )
             if time.monotonic() > deadline_s:
                 raise DemoFailed(f"{self.name} is not ready after {READY_TIMEOUT_S:g} s")
             time.sleep(POLL_S)

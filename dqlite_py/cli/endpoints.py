@@ -84,7 +84,7 @@ def call(
 def _reason(error: Any) -> str:
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "no answer in time"
-    return error.details() or str(error.code())
+    return " ".join((error.details() or error.code().name).split())
 
 
 def call_any(

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return EXIT_USAGE
     except click.ClickException as error:
-        complain(error.format_message())
+        click.echo(f"dqlite-py: {error.format_message()}", err=True)
         return EXIT_REFUSED
     except (click.Abort, KeyboardInterrupt):
         return EXIT_REFUSED
