@@ -135,6 +135,13 @@ class ServerProcess:
         self.process.kill()
         self.process.wait(STOP_TIMEOUT_S)
 
+    def kill_after(self, seconds: float) -> None:
+        """SIGKILL ``seconds`` from now, wherever the process stands then; it may have ended."""
+        assert self.process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        self.kill()
+
     def terminate(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """SIGTERM; return the exit code."""
         assert self.process is not None

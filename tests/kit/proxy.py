@@ -190,9 +190,13 @@ class PeerProxy:
             self.cut(member, other)
             self.cut(other, member)
 
-    def transferred_bytes(self) -> int:
-        """Return the bytes passed between members so far, both ways."""
-        return sum(link.bytes_forward + link.bytes_back for link in self._links.values())
+    def transferred_bytes(self, member: str | None = None) -> int:
+        """Return the bytes passed so far, both ways; with ``member`` only those to or from it."""
+        return sum(
+            link.bytes_forward + link.bytes_back
+            for ends, link in list(self._links.items())
+            if member is None or member in ends
+        )
 
     def close(self) -> None:
         """Reset everything and stop listening."""

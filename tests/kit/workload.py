@@ -57,7 +57,7 @@ class Writers:
     def _guarded(self, number: int) -> None:
         try:
             self._write(number)
-        except BaseException as failure:  # noqa: BLE001 - raised again when the threads are joined
+        except BaseException as failure:
             self._failures.append(failure)
 
     def _write(self, number: int) -> None:
