@@ -41,6 +41,7 @@ class SnapshotSourcePorts:
     term_of: Callable[[int], int]
     version_at: Callable[[int], Version]
     first_index: Callable[[], int]
+    last_change: Callable[[], int]  # index of the last membership change or database creation
     spawn: Callable[[Awaitable[None]], None]
     failed: Callable[[BaseException], None]
 
@@ -92,7 +93,10 @@ class SnapshotSource:
         the log continues.
         """
         stage = self._stage
-        if stage is None or stage.head.index < self._ports.first_index() - 1:
+        # A core refuses a snapshot whose configuration does not contain it, so one from before
+        # the last membership change is of no use to the member that was added.
+        oldest = max(self._ports.first_index() - 1, self._ports.last_change())
+        if stage is None or stage.head.index < oldest:
             self._wanted.set()
             raise SnapshotTemporarilyUnavailable
         stage.used_s = self._clock.now_s()

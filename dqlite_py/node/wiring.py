@@ -279,6 +279,7 @@ def _snapshots(parts: Parts, datadir: DataDir) -> None:
             term_of=parts.storage.term,
             version_at=parts.history.at,
             first_index=parts.storage.first_index,
+            last_change=lambda: parts.history.latest.index,
             spawn=parts.tasks.spawn,
             failed=parts.tasks.fail,
         ),

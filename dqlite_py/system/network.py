@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 from dqlite_py.errors import StartRefused
 
@@ -101,7 +102,8 @@ class TcpStream(asyncio.Protocol):
     # --- asyncio.Protocol ---------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio when the connection stands."""
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's transports do not inherit from asyncio's, they only behave like them.
+        transport = cast(asyncio.Transport, transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         raw = transport.get_extra_info("socket")
