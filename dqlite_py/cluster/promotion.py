@@ -11,7 +11,7 @@ from dqlite_py.node.contract import ReplicaPort
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 1.0
+RETRY_S = 0.25
 
 
 class Promoter:
