@@ -88,7 +88,12 @@ class RaftStorage:
             raise DiskFailed(path=directory, detail=str(error)) from error
         if found is None and not create:
             raise CorruptFile(path=directory, detail="the log's segments are missing")
-        keep = found is not None and _continues(directory, found, manifest)
+        try:
+            keep = found is not None and _continues(directory, found, manifest)
+        except CorruptFile:
+            for segment in found.segments if found else ():
+                segment.file.close()
+            raise
         if found is None:
             found = Recovered([], LogIndex(0, 0), HardState(), 0, 0)
         spares = SparePool(disk, directory, limits.segment_bytes, limits.step_bytes)
@@ -99,24 +104,16 @@ class RaftStorage:
         storage = cls(manifest, limits, found, writer)
         storage._spares = spares
         if keep:
-            storage._accept(directory)
+            storage._accept()
         else:
             storage.publish_install(storage.install(manifest))
         return storage
 
-    def _accept(self, directory: str) -> None:
-        """Start behind the manifest and check the commit index against what was found."""
-        manifest = self._manifest
+    def _accept(self) -> None:
+        """Start behind the manifest, which covers only what was committed."""
+        manifest, found = self._manifest, self._hard_state
         self._index.drop_prefix(manifest.index, manifest.term)
-        hard_state = self._hard_state
-        if hard_state.commit > self._index.last:
-            raise CorruptFile(
-                path=directory,
-                detail=f"entries up to {hard_state.commit} were committed, the log ends at "
-                f"{self._index.last}",
-            )
-        commit = max(hard_state.commit, manifest.index)
-        self._hard_state = HardState(hard_state.term, hard_state.vote, commit)
+        self._hard_state = HardState(found.term, found.vote, max(found.commit, manifest.index))
 
     # --- loop: what the core reads -------------------------------------------------------------
     def initial_state(self) -> tuple[HardState, ConfState]:
@@ -277,14 +274,25 @@ class RaftStorage:
 
 
 def _continues(directory: str, found: Recovered, manifest: Manifest) -> bool:
-    """Tell whether the log found is the continuation of ``manifest``, or older than it.
+    """Tell whether the log found goes on from ``manifest``, or is older and to be begun anew.
 
-    Raises CorruptFile when entries between the two are missing.
+    Raises CorruptFile when what was committed contradicts the manifest or is not all there.
     """
-    index = found.index
+    index, commit = found.index, found.hard_state.commit
+    if commit > index.last:
+        raise CorruptFile(
+            path=directory,
+            detail=f"entries up to {commit} were committed, the log ends at {index.last}",
+        )
     if manifest.index < index.start:
         raise CorruptFile(
             path=directory,
             detail=f"the log begins at {index.start + 1}, the manifest ends at {manifest.index}",
         )
-    return manifest.index <= index.last and index.term(manifest.index) == manifest.term
+    if manifest.index <= index.last and index.term(manifest.index) == manifest.term:
+        return True
+    if manifest.index <= commit:
+        raise CorruptFile(
+            path=directory, detail=f"the committed entry {manifest.index} is not the manifest's"
+        )
+    return False

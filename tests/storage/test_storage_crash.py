@@ -115,6 +115,20 @@ def test_the_random_runs_do_reach_torn_batches() -> None:
     assert torn > 5
 
 
+def test_what_a_torn_batch_left_never_mixes_with_the_next_one() -> None:
+    for seed in range(60):
+        disk = SimulatedDisk(Random(seed))
+        log = DrivenLog(disk)
+        for length in (3000, 2500):
+            disk.cut_power_at = disk.changes + 1
+            with pytest.raises(PowerCut):
+                log.append(1, 1, [bytes([1]) * length])
+            disk.crash()
+            log.reopen()
+            if log.before.entries:
+                break
+
+
 def test_a_run_is_a_function_of_its_seed() -> None:
     traces = []
     for _ in range(2):

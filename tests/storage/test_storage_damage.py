@@ -13,7 +13,13 @@ from dqlite_py.storage import AppendBatch, DataDir, Identity, Manifest, RaftStor
 from dqlite_py.storage import base_index as base
 from dqlite_py.storage import manifest as manifests
 from dqlite_py.storage.recovery import judge_tail
-from dqlite_py.storage.segment import DATA_START, encode_batch, seed_of
+from dqlite_py.storage.segment import (
+    BATCH_MAGIC,
+    DATA_START,
+    SegmentHeader,
+    encode_batch,
+    seed_of,
+)
 from tests.kit.disk import SECTOR_BYTES, SimulatedDisk
 from tests.kit.log_model import read_all
 
@@ -49,7 +55,7 @@ def everything(disk: SimulatedDisk) -> tuple[tuple[Entry, ...], HardState]:
 def test_any_flipped_byte_of_the_log_is_refused_or_harmless(disk: SimulatedDisk, path: str) -> None:
     whole = everything(disk.copy(Random(0)))
     assert len(whole[0]) == 5
-    harmless = 0
+    written = len(disk.files()[path].rstrip(b"\0"))
     for offset in range(len(disk.files()[path])):
         damaged = disk.copy(Random(0))
         damaged.flip(path, offset, 1 << offset % 8)
@@ -59,8 +65,7 @@ def test_any_flipped_byte_of_the_log_is_refused_or_harmless(disk: SimulatedDisk,
             assert path in str(error)
         else:
             assert found == whole, offset
-            harmless += 1
-    assert harmless < 700  # only in what was never written
+            assert offset >= written, "only where nothing was ever written"
 
 
 @pytest.mark.parametrize("path", [FIRST, SECOND])
@@ -104,6 +109,58 @@ def test_a_zeroed_sector_below_the_watermark_is_refused(disk: SimulatedDisk, sec
 def test_a_damaged_batch_followed_by_another_is_below_the_watermark(disk: SimulatedDisk) -> None:
     disk.flip(SECOND, DATA_START + 800)  # within the second batch of the second segment
     with pytest.raises(CorruptFile, match="below the sync watermark recorded at"):
+        open_log(disk)
+
+
+def test_a_full_segment_must_end_where_its_successor_says(disk: SimulatedDisk) -> None:
+    end = len(disk.files()[FIRST].rstrip(b"\0"))
+    stray = disk.copy(Random(0))
+    stray.open(FIRST).pwrite(b"\1", end + 100)
+    vanished = disk.copy(Random(0))
+    second = disk.files()[FIRST].rfind(BATCH_MAGIC.to_bytes(4, "little"))
+    vanished.open(FIRST).pwrite(bytes(end - second), second)
+    for damaged in (stray, vanished):
+        with pytest.raises(CorruptFile, match="below the sync watermark"):
+            open_log(damaged)
+
+
+def test_bytes_behind_a_torn_batch_are_refused(disk: SimulatedDisk) -> None:
+    image, start, end = batch_of(2000)
+    torn = bytearray(image)
+    torn[2 * SECTOR_BYTES : 3 * SECTOR_BYTES] = bytes(SECTOR_BYTES)
+    judge(bytes(torn), start)
+    torn[end + 700] = 1
+    with pytest.raises(CorruptFile, match="unexpected bytes behind"):
+        judge(bytes(torn), start)
+
+
+def write_segment(
+    first: int, state: HardState, entry: Entry, previous_term: int = 0
+) -> SimulatedDisk:
+    """Return a disk with one segment that no correct run writes."""
+    disk = SimulatedDisk(Random(0))
+    disk.mkdir(LOG)
+    header = SegmentHeader(1, first, previous_term, 0, 2048).encode()
+    batch, _ = encode_batch(seed_of(1), DATA_START, state, (entry,))
+    disk.open(FIRST, create=True).pwrite((header + batch).ljust(2048, b"\0"), 0)
+    return disk
+
+
+def test_a_log_that_ends_before_its_commit_index_is_refused() -> None:
+    disk = write_segment(1, HardState(1, 1, 5), Entry(1, 1))
+    with pytest.raises(CorruptFile, match="entries up to 5 were committed, the log ends at 1"):
+        open_log(disk)
+
+
+def test_a_log_that_contradicts_the_manifest_in_what_was_committed_is_refused() -> None:
+    disk = write_segment(1, HardState(1, 1, 0), Entry(1, 1), previous_term=1)
+    with pytest.raises(CorruptFile, match="the committed entry 0 is not the manifest's"):
+        open_log(disk)
+
+
+def test_a_log_that_ends_before_its_own_start_is_refused() -> None:
+    disk = write_segment(4, HardState(1, 1, 1), Entry(1, 2))
+    with pytest.raises(CorruptFile, match="entries are missing before the log's start"):
         open_log(disk)
 
 

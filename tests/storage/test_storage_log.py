@@ -95,6 +95,21 @@ def test_an_entry_replaces_everything_from_its_index_on(
     assert read_all(RaftStorage.open(disk, LOG, START, SMALL)) == expected
 
 
+def test_a_replaced_tail_stays_replaced_when_the_segment_before_it_is_gone(
+    disk: SimulatedDisk, storage: RaftStorage
+) -> None:
+    append(storage, *(entry(i, 1, bytes([1]) * 1000) for i in (1, 2, 3)))
+    append(storage, *(entry(i, 1, bytes([2]) * 3000) for i in (4, 5, 6)))
+    append(storage, entry(3, 2, bytes([3]) * 3000))
+    append(storage, state=HardState(2, 1, 3))
+    manifest = Manifest(1, 3, 2, ConfState((1,)))
+    storage.publish_compact(storage.compact(manifest))
+    assert f"{1:016x}.seg" not in disk.listdir(LOG)
+    disk.crash()
+    reopened = RaftStorage.open(disk, LOG, manifest, SMALL)
+    assert (reopened.first_index(), reopened.last_index(), reopened.term(3)) == (4, 3, 2)
+
+
 def test_old_entries_are_read_back_from_disk(disk: SimulatedDisk, storage: RaftStorage) -> None:
     written = []
     random = Random(1)
