@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dqlite_py.raft.changes import as_v2, decode_conf_change
 from dqlite_py.raft.config import ReadOnlyMode
-from dqlite_py.raft.errors import ProposalDropped
+from dqlite_py.raft.errors import InvariantBroken, ProposalDropped
 from dqlite_py.raft.messages import (
     Entry,
     EntryKind,
@@ -178,6 +178,10 @@ def _append_answered(raft: Raft, message: Message, progress: Progress) -> None:
         _append_refused(raft, message, progress)
         return
     index, state = message.index, progress.state
+    if index > raft.log.last_index():
+        raise InvariantBroken(
+            f"{message.from_} acknowledges {index} but the log ends at {raft.log.last_index()}"
+        )
     if not progress.acknowledged(index) and not (progress.match == index and state is _PROBE):
         return
     if state is _REPLICATE:
