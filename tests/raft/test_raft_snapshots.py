@@ -121,6 +121,7 @@ def test_snapshot_brings_the_configuration() -> None:
 def test_no_snapshot_goes_to_a_silent_member() -> None:
     cluster = _behind_a_compacted_leader()
     cluster.isolate(3)
+    cluster.restart(1)
     leader = cluster.elect(1)  # in the new term nothing has been heard of 3
     leader.raft.progress[3].next = 2
     leader.raft.progress[3].flow_paused = False
