@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from dqlite_py.errors import Compacted, NoLeader, ReadInterrupted
 from dqlite_py.node.contract import Session
 from dqlite_py.pb import kv_pb2
 from dqlite_py.watch import wire
@@ -13,6 +14,11 @@ from dqlite_py.watch import wire
 REVISIONS_PER_CHUNK = 1000  # etcd behaviour: distinct revisions in one catch-up response
 CHUNK_BYTES = 1024 * 1024  # a chunk ends with the revision that passes this
 REVISIONS_PER_SCAN = 10_000  # looked through in one read, however few of them match
+
+# What a read may raise and the next one not: the database is rolled back, or replaced by a snapshot
+# that may be newer than what this member has heard of.
+TRANSIENT = (Compacted, NoLeader, ReadInterrupted)
+RETRY_S = 0.01
 
 
 class Committed(Protocol):

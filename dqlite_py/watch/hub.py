@@ -13,14 +13,23 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from dqlite_py.errors import Compacted, ServerStopped
+from dqlite_py.errors import ServerStopped
 from dqlite_py.node.contract import ReplicaPort
 from dqlite_py.pb import rpc_pb2 as rpc
 from dqlite_py.seams import Random
 from dqlite_py.watch import wire
-from dqlite_py.watch.history import Change, Chunk, ChunkReader, Committed, HistoryReader, Interest
+from dqlite_py.watch.history import (
+    RETRY_S,
+    TRANSIENT,
+    Change,
+    Chunk,
+    ChunkReader,
+    Committed,
+    HistoryReader,
+    Interest,
+)
 from dqlite_py.watch.spans import Span, SpanIndex
-from dqlite_py.watch.stream import RETRY_S, WatchStream
+from dqlite_py.watch.stream import WatchStream
 from dqlite_py.watch.watcher import Watcher
 
 INLINE_REVISIONS = 32  # so few new revisions are read on the event loop
@@ -211,7 +220,7 @@ class WatchHub:
             return
         try:
             chunk = await self._read(first, last)
-        except Compacted:
+        except TRANSIENT:
             chunk = None
         if first < self._committed.compact_revision:
             self._leave_all_behind(first, last)

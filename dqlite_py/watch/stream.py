@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from dqlite_py.errors import Compacted
 from dqlite_py.pb import rpc_pb2 as rpc
-from dqlite_py.watch.history import Chunk
+from dqlite_py.watch.history import RETRY_S, TRANSIENT, Chunk
 from dqlite_py.watch.outbox import Outbox
 from dqlite_py.watch.watcher import Watcher, interest_of, is_empty
 
@@ -19,7 +18,6 @@ INVALID_WATCH_ID = -1
 COMPACTED_TEXT = "etcdserver: mvcc: required revision has been compacted"
 EMPTY_TEXT = "mvcc: watcher range is empty"
 DUPLICATE_TEXT = "mvcc: duplicate watch ID provided on the WatchStream"
-RETRY_S = 0.01  # while an installed snapshot is newer than what this member has heard of it
 
 
 class WatchStream:
@@ -185,7 +183,7 @@ class WatchStream:
             chunk: Chunk = await hub.replica.read(
                 lambda session: hub.chunks.read(session, watcher.interest, first, last)
             )
-        except Compacted:
+        except TRANSIENT:
             if first >= hub.compact_revision:
                 await asyncio.sleep(RETRY_S)
             return

@@ -110,9 +110,17 @@ class SlowReplica(FakeReplica):
     def __init__(self, delay_s: Callable[[], float] = lambda: 0.001) -> None:
         super().__init__()
         self.delay_s = delay_s
+        self.errors: list[Exception] = []  # raised by the next reads, one each
+
+    def read_now(self, query: Callable[[Any], Any]) -> Any:
+        if self.errors:
+            raise self.errors.pop()
+        return query(self.session)
 
     async def read(self, query: Callable[[Any], Any]) -> Any:
         await asyncio.sleep(self.delay_s())
+        if self.errors:
+            raise self.errors.pop()
         result = query(self.session)
         await asyncio.sleep(self.delay_s())
         return result

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dqlite_py.errors import ServerStopped
+from dqlite_py.errors import NoLeader, ReadInterrupted, ServerStopped
 from dqlite_py.pb import kv_pb2
 from dqlite_py.pb import rpc_pb2 as rpc
 from dqlite_py.watch.hub import WatchHub, WatchLimits
@@ -359,6 +359,42 @@ def test_history_taken_by_an_installed_snapshot_cancels_those_who_missed_it() ->
             world.store.commit((b"k", b"v"))
         await world.settle()
         assert client.events(1) == [(60, b"k", b"v"), (61, b"k", b"v")]
+
+    watching(scenario)
+
+
+def test_reads_that_a_rollback_interrupts_are_repeated() -> None:
+    async def scenario(world: World) -> None:
+        world.store.commit((b"k", b"2"))
+        await world.settle()
+        client = world.client()
+        world.replica.errors = [NoLeader(), ReadInterrupted()]
+        client.create(b"k", start_revision=2)
+        await world.settle()
+        world.replica.errors = [NoLeader(), ReadInterrupted()]
+        world.store.commit((b"k", b"3"))
+        await world.settle()
+        assert world.replica.errors == []
+        assert client.events() == [(2, b"k", b"2"), (3, b"k", b"3")]
+
+    watching(scenario)
+
+
+def test_a_read_that_fails_for_good_ends_that_stream_only() -> None:
+    async def scenario(world: World) -> None:
+        world.store.commit((b"k", b"2"))
+        await world.settle()
+        healthy = world.client()
+        healthy.create(b"k")
+        await healthy.received(1)
+        world.replica.errors = [ValueError("bug")]
+        failing = WatchClient(world.hub)
+        failing.create(b"k", start_revision=2)
+        with pytest.raises(ValueError, match="bug"):
+            await failing.run()
+        world.store.commit((b"k", b"3"))
+        await healthy.received(2)
+        assert world.hub.stream_count == 1
 
     watching(scenario)
 
