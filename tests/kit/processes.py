@@ -247,13 +247,21 @@ class Cluster:
         return {member.name: member.pid for member in self.members if member.running}
 
     def start(self) -> Cluster:
-        """Start every member and return when all serve and agree on a leader."""
+        """Start every member and return when all are voters, serve, and agree on a leader."""
         for member in self.members:
             member.start(wait=not self.product.starts_together)
         for member in self.members:
             member.wait_ready()
+        self.wait_voters()
         self.wait_leader()
         return self
+
+    def wait_voters(self, timeout_s: float = 30.0) -> None:
+        """Return when every running member answers linearizable reads: learners refuse them."""
+        for member in self.running():
+            eventually(
+                lambda member=member: member.client.revision(), f"{member.name} votes", timeout_s
+            )
 
     @property
     def endpoints(self) -> list[str]:
