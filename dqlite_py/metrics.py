@@ -16,6 +16,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dqlite_py.errors import DqliteError
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 # Of every counter the client library would otherwise also show when it was made.
@@ -41,7 +43,6 @@ SAMPLED: Mapping[str, Sampled] = {
     "etcd_server_proposals_committed_total": Sampled("Index of the last committed log entry."),
     "etcd_server_proposals_applied_total": Sampled("Index of the last applied log entry."),
     "etcd_server_proposals_pending": Sampled("Requests waiting to be committed."),
-    "etcd_server_proposals_failed_total": Sampled("Proposals that failed.", is_counter=True),
     "etcd_server_quota_backend_bytes": Sampled("Limit of the database size in bytes."),
     "etcd_mvcc_db_total_size_in_bytes": Sampled("Size of the database in bytes."),
     "etcd_mvcc_db_total_size_in_use_in_bytes": Sampled("Size without free pages, in bytes."),
@@ -52,7 +53,6 @@ SAMPLED: Mapping[str, Sampled] = {
     "etcd_debugging_mvcc_slow_watcher_total": Sampled("Watchers that are catching up."),
     "etcd_debugging_mvcc_events_total": Sampled("Events handed to watchers.", is_counter=True),
     "dqlite_watch_queued_bytes": Sampled("Bytes of watch responses not sent yet."),
-    "dqlite_wal_bytes": Sampled("Bytes of database pages not written to the database file yet."),
 }
 
 
@@ -103,12 +103,16 @@ class _Sampler(Collector):
         self.values: dict[str, Callable[[], float]] = {}
 
     def collect(self) -> Iterator[Metric]:
-        for name, value in self.values.items():
+        for name, sample in self.values.items():
+            try:
+                value = sample()
+            except DqliteError:
+                continue  # can not be known at this moment: left out
             series = SAMPLED[name]
             if series.is_counter:
-                yield CounterMetricFamily(name, series.documentation, value=value())
+                yield CounterMetricFamily(name, series.documentation, value=value)
             else:
-                yield GaugeMetricFamily(name, series.documentation, value=value())
+                yield GaugeMetricFamily(name, series.documentation, value=value)
 
 
 def _camel_case(code: str) -> str:

@@ -65,10 +65,14 @@ class OsDisk:
 
     def open(self, path: str, *, create: bool = False) -> OsFile:
         """Open for reading and writing; with ``create`` the file must not exist yet."""
+        return OsFile(self.descriptor(path, create=create))
+
+    def descriptor(self, path: str, *, create: bool) -> int:
+        """Return a new descriptor for ``open``; the caller owns it."""
         flags = os.O_RDWR | os.O_CLOEXEC
         if create:
             flags |= os.O_CREAT | os.O_EXCL
-        return OsFile(os.open(path, flags, 0o600))
+        return os.open(path, flags, 0o600)
 
     def read(self, path: str) -> bytes:
         """Return a whole file; raise ``FileNotFoundError`` if absent."""

@@ -10,7 +10,7 @@ import pytest
 
 from dqlite_py.api.http import HttpServer
 from dqlite_py.api.pages import Pages
-from dqlite_py.errors import LeaderChanged, StartRefused
+from dqlite_py.errors import LeaderChanged, ReadInterrupted, StartRefused
 from dqlite_py.metrics import CONTENT_TYPE, Metrics
 from dqlite_py.pb import rpc_pb2 as rpc
 from tests.kit.fake_replica import FakeReplica
@@ -133,11 +133,16 @@ def test_the_version_is_plain_numbers() -> None:
     serving(scenario)
 
 
+def unknown() -> float:
+    raise ReadInterrupted
+
+
 def test_metrics_show_what_is_bound_and_what_was_counted() -> None:
     async def scenario(site: Site) -> None:
         site.metrics.sample("etcd_server_has_leader", lambda: 1)
         site.metrics.sample("etcd_server_proposals_committed_total", lambda: 7)
         site.metrics.sample("etcd_server_leader_changes_seen_total", lambda: 2)
+        site.metrics.sample("etcd_mvcc_db_total_size_in_bytes", unknown)
         site.metrics.wal_fsync_s.observe(0.003)
         for _ in range(3):
             site.metrics.call_handled("unary", "/etcdserverpb.KV/Range", "NOT_FOUND")
