@@ -19,7 +19,6 @@ from dqlite_py.vfs.wal import FRAME_HEADER_BYTES, WAL_HEADER_BYTES, VirtualWal
 from dqlite_py.vfs.wal_index import FIRST_READ_LOCK, WRITE_LOCK
 from tests.kit.replicated import (
     PAGE_SIZES,
-    assert_equal,
     create,
     execute,
     image,
@@ -228,30 +227,3 @@ def test_a_batch_that_does_not_fit_is_refused(database: Database, batch: FrameBa
     with pytest.raises(InvariantBroken):
         database.inject(batch)
     assert database.position() == position
-
-
-def test_leftovers_of_an_aborted_spill_never_count(tmp_path: Path) -> None:
-    """A transaction larger than the cache writes frames before it is rolled back."""
-    leader = create(tmp_path, "leader", writer_cache_kib=16)
-    follower = create(tmp_path, "follower")
-    replicate(leader, [follower], MAKE, INSERT)
-    position = leader.position()
-    spilled: list[int] = []
-
-    def abandon(session: apsw.Connection) -> None:
-        session.execute("INSERT INTO t(b) VALUES(randomblob(400000))").fetchall()
-        spilled.append(len(leader._wal.images) - position.max_frame)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        execute(leader, abandon)
-    assert spilled[0] > 50
-    assert leader.position() == position
-    # What was a leader becomes a follower: its index still holds those entries.
-    batch = execute(follower, INSERT).batch
-    assert batch is not None
-    follower.set_committed(follower.position())
-    leader.inject(batch)
-    assert_equal(leader, follower)
-    leader.close()
-    follower.close()
