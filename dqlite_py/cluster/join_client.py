@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 CHALLENGE_METHOD = "/dqlite.v1.Join/Challenge"
 REDEEM_METHOD = "/dqlite.v1.Join/Redeem"
-CALL_TIMEOUT_S = 15.0  # longer than the leader may take to admit
-JOIN_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 12.0  # longer than the leader may take to admit
+JOIN_TIMEOUT_S = 15.0
 RETRY_S = 0.25
 # A server that has not started, or has no leader, yet.
 PASSING_CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -40,14 +40,16 @@ async def join(
     must be fit for secrets. Raises StartRefused saying why not; nothing has been stored then, and
     joining again is safe.
     """
-    reason = "no answer"
+    reason = told = "no answer"
     try:
         async with asyncio.timeout(timeout_s):
             while True:
                 answer, reason = await _attempt(url, token, request, random_bytes)
                 if answer is not None:
                     return answer
-                log.info("not joined yet", extra={"server": url, "reason": reason})
+                if reason != told:
+                    log.info("not joined yet", extra={"server": url, "reason": reason})
+                told = reason
                 await asyncio.sleep(RETRY_S)
     except TimeoutError:
         raise StartRefused(

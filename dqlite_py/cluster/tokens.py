@@ -16,7 +16,7 @@ from dqlite_py.errors import InvalidSetting
 
 TOKEN_FILE_NAME = "token"  # noqa: S105 - a file name, in the data directory
 GENERATED_BYTES = 32
-TEXT_MIN_LENGTH = 8
+TEXT_MIN_LENGTH = 6
 TEXT_MAX_LENGTH = 512
 # Makes guessing a short token from recorded proofs slow; paid once at every start.
 KEY_ROUNDS = 50_000
