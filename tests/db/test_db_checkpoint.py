@@ -166,6 +166,28 @@ def test_restarting_the_wal_frees_its_memory(tmp_path: Path) -> None:
     database.close()
 
 
+def test_under_constant_load_a_second_round_keeps_the_wal_bounded(kept: OnDisk) -> None:
+    """Frames that arrive while a checkpoint copies keep the WAL from restarting for ever.
+
+    The second round copies those few, with writers kept out to its end.
+    """
+    database = kept.database
+    sizes = []
+    for _ in range(5):
+        for _ in range(10):
+            kept.grow()
+        assert database.checkpoint(kept.grow).complete
+        assert not database.backfilled
+        assert not database.restart_wal()
+        assert database.checkpoint().complete
+        assert database.backfilled
+        sizes.append(database.wal_bytes)
+        assert database.restart_wal()
+    assert max(sizes) < 2 * min(sizes)
+    assert database.wal_bytes == 0
+    database.close()
+
+
 def test_an_image_is_copied_in_whole_pages(tmp_path: Path) -> None:
     database = create(tmp_path, "one")
     database.set_committed(execute(database, MAKE, INSERT, INSERT).position)
