@@ -89,12 +89,9 @@ class Raft:
         membership.restore_configuration(self, conf_state)
         log = self.log
         if hard_state != HardState():
-            if not log.committed <= hard_state.commit <= log.last_index():
-                raise InvariantBroken(
-                    f"stored commit index {hard_state.commit} is outside "
-                    f"[{log.committed}, {log.last_index()}]"
-                )
-            log.committed = hard_state.commit
+            # The log may start after the stored commit index: entries are applied, and the log
+            # trimmed behind them, without waiting for the commit index to reach the disk.
+            log.commit_to(hard_state.commit)
             self.term, self.vote = hard_state.term, hard_state.vote
         if config.applied:
             log.applied_to(config.applied, 0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from dqlite_py.raft.changes import as_v2, decode_conf_change
 from dqlite_py.raft.config import ReadOnlyMode
-from dqlite_py.raft.errors import InvariantBroken, ProposalDropped
+from dqlite_py.raft.errors import InvalidConfChange, InvariantBroken, ProposalDropped
+from dqlite_py.raft.membership import objection
 from dqlite_py.raft.messages import (
     Entry,
     EntryKind,
@@ -92,7 +93,7 @@ def append_entries(raft: Raft, proposed: Sequence[Entry]) -> None:
     )
 
 
-def _drop(raft: Raft, reason: str) -> None:
+def _drop(raft: Raft, reason: str) -> NoReturn:
     if raft.trace is not None:
         raft.trace(ProposalIgnored(raft.id, raft.term, reason))
     raise ProposalDropped(reason)
@@ -118,18 +119,17 @@ def _propose(raft: Raft, message: Message) -> None:
 
 
 def _check_conf_changes(raft: Raft, proposed: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """Replace membership changes that must not be appended now by empty entries.
-
-    One change at a time may be unapplied (dissertation 4.1): otherwise two majorities that do not
-    overlap could arise.
-    """
+    """Replace membership changes that must not be appended now by empty entries."""
     checked = []
     for index, entry in enumerate(proposed, raft.log.last_index() + 1):
         if entry.kind != _NORMAL:
-            reason = _conf_change_objection(raft, entry)
+            try:
+                change = decode_conf_change(entry)
+            except InvalidConfChange as error:
+                _drop(raft, str(error))
+            reason = objection(raft, as_v2(change))
             if reason and not raft.config.disable_conf_change_validation:
                 if raft.trace is not None:
-                    change = decode_conf_change(entry)
                     text = str(raft.configuration)
                     raft.trace(ConfChangeRefused(raft.id, change, text, reason))
                 checked.append(Entry(0, 0))
@@ -137,22 +137,6 @@ def _check_conf_changes(raft: Raft, proposed: tuple[Entry, ...]) -> tuple[Entry,
             raft.pending_conf_index = index
         checked.append(entry)
     return tuple(checked)
-
-
-def _conf_change_objection(raft: Raft, entry: Entry) -> str:
-    leaves = not as_v2(decode_conf_change(entry)).changes
-    applied = raft.log.applied
-    joint = raft.configuration.voters.is_joint
-    if raft.pending_conf_index > applied:
-        return (
-            f"possible unapplied conf change at index {raft.pending_conf_index} "
-            f"(applied to {applied})"
-        )
-    if joint and not leaves:
-        return "must transition out of joint config first"
-    if not joint and leaves:
-        return "not in joint state; refusing empty conf change"
-    return ""
 
 
 def _beat(raft: Raft, _message: Message) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dqlite_py.raft.changes import ConfChangeV2
 from dqlite_py.raft.confchange import Changer, Configuration, ProgressMap
-from dqlite_py.raft.errors import ProposalDropped
+from dqlite_py.raft.errors import InvalidConfChange, ProposalDropped
 from dqlite_py.raft.messages import ConfState, Entry, EntryKind, Message, MessageKind, Role
 from dqlite_py.raft.replication import broadcast_append, try_commit, try_send_append
 from dqlite_py.raft.trace import ConfigurationSwitched, LeavingJoint, LeavingJointDelayed
@@ -31,14 +31,41 @@ def apply_conf_change(raft: Raft, change: ConfChangeV2) -> ConfState:
 
     Raises InvalidConfChange if it does not fit the present configuration.
     """
+    return _switch(raft, *_changed(raft, change))
+
+
+def _changed(raft: Raft, change: ConfChangeV2) -> tuple[Configuration, ProgressMap]:
     changer = _changer(raft)
     if change.leaves_joint:
-        result = changer.leave_joint()
-    elif change.enters_joint:
-        result = changer.enter_joint(change.changes, auto_leave=change.auto_leave)
-    else:
-        result = changer.simple(change.changes)
-    return _switch(raft, *result)
+        return changer.leave_joint()
+    if change.enters_joint:
+        return changer.enter_joint(change.changes, auto_leave=change.auto_leave)
+    return changer.simple(change.changes)
+
+
+def objection(raft: Raft, change: ConfChangeV2) -> str:
+    """Return why ``change`` must not be appended now, or an empty string.
+
+    One change at a time may be unapplied (dissertation 4.1): otherwise two majorities that do not
+    overlap could arise. So the present configuration is also the one that it will be applied to,
+    and what does not fit now never will.
+    """
+    applied = raft.log.applied
+    joint = raft.configuration.voters.is_joint
+    if raft.pending_conf_index > applied:
+        return (
+            f"possible unapplied conf change at index {raft.pending_conf_index} "
+            f"(applied to {applied})"
+        )
+    if joint and not change.leaves_joint:
+        return "must transition out of joint config first"
+    if not joint and change.leaves_joint:
+        return "not in joint state; refusing empty conf change"
+    try:
+        _changed(raft, change)
+    except InvalidConfChange as error:
+        return str(error)
+    return ""
 
 
 def restore_configuration(raft: Raft, state: ConfState) -> None:

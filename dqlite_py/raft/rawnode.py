@@ -119,6 +119,11 @@ class RawNode:
         """The applied membership configuration."""
         return self._raft.configuration.conf_state()
 
+    @property
+    def has_unstable_snapshot(self) -> bool:
+        """Whether a received snapshot was taken over and is not yet reported stable."""
+        return self._raft.log.unstable.snapshot is not None
+
     def tick(self) -> None:
         """Let one unit of time pass."""
         self._raft.tick()
@@ -163,13 +168,13 @@ class RawNode:
         answer from outside the configuration, ProposalDropped for a forwarded proposal without
         effect, InvariantBroken if continuing would be unsafe.
         """
-        kind = message.kind
-        if message.from_ not in (LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD):
+        kind, sender, raft = message.kind, message.from_, self._raft
+        if sender not in (LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD):
             if kind in LOCAL_KINDS:
-                raise LocalMessage(f"{MessageKind(kind).name} from {message.from_}")
-            if kind in RESPONSE_KINDS and message.from_ not in self._raft.progress:
-                raise PeerNotFound(f"{message.from_} is not in the configuration")
-        self._raft.step(message)
+                raise LocalMessage(f"{MessageKind(kind).name} from {sender}")
+            if kind in RESPONSE_KINDS and sender not in raft.progress and sender != raft.id:
+                raise PeerNotFound(f"{sender} is not in the configuration")
+        raft.step(message)
 
     def read_index(self, context: bytes) -> None:
         """Ask for a linearizable read point; a ReadState with ``context`` may follow.

@@ -11,6 +11,7 @@ from dqlite_py.raft import (
     ConfChangeTransition,
     ConfChangeV2,
     ConfState,
+    EntryKind,
     HardState,
     InvalidConfChange,
     LocalMessage,
@@ -267,6 +268,46 @@ def test_change_that_does_not_fit_leaves_the_configuration_alone() -> None:
     with pytest.raises(InvalidConfChange):
         node.apply_conf_change(ConfChangeV2())
     assert node.conf_state == ConfState((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ConfChangeV2(),
+        ConfChangeV2(changes=(ConfChangeSingle(ConfChangeKind.REMOVE_NODE, 1),) * 2),
+    ],
+)
+def test_change_that_could_not_be_applied_is_not_appended(change: ConfChangeV2) -> None:
+    cluster = Cluster(voters=(1,))
+    leader = cluster.elect(1)
+    leader.propose_conf_change(change)
+    cluster.settle()
+    assert cluster.applied[1][-1].kind == EntryKind.NORMAL
+    assert leader.conf_state == ConfState((1,))
+
+
+def test_empty_change_with_explicit_transition_does_not_pass_for_leaving() -> None:
+    cluster = Cluster()
+    leader = cluster.elect(1)
+    enter = ConfChangeV2(ConfChangeTransition.JOINT_EXPLICIT)
+    for _ in range(2):
+        leader.propose_conf_change(enter)
+        cluster.settle()
+    assert leader.conf_state == ConfState((1, 2, 3), (1, 2, 3))
+    leader.propose_conf_change(ConfChangeV2())
+    cluster.settle()
+    assert leader.conf_state == ConfState((1, 2, 3))
+
+
+def test_acknowledgement_by_a_removed_leader_itself_is_no_error() -> None:
+    cluster = Cluster()
+    leader = cluster.elect(1)
+    leader.propose_conf_change(ConfChange(ConfChangeKind.REMOVE_NODE, 1))
+    cluster.settle()
+    own = Message(MessageKind.APP_RESP, to=1, from_=1, term=leader.term, index=2)
+    committed = leader.commit
+    leader.step(own)
+    assert leader.commit == committed
 
 
 def test_duplicated_forwarded_proposal_makes_separate_entries() -> None:
