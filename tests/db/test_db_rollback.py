@@ -224,3 +224,16 @@ def test_a_commit_that_restarted_the_wal_can_be_rolled_back(
     assert_equal(leader, follower)
     replicate(leader, [follower], INSERT)
     assert_equal(leader, follower)
+
+
+def test_a_close_waits_for_readers_and_may_be_repeated(tmp_path: Path) -> None:
+    database = create(tmp_path, "one")
+    execute(database, MAKE)
+    reader = SlowReader(database, stubborn=True)
+    for _ in range(2):
+        with pytest.raises(ReadersBusy):
+            database.close()
+        with pytest.raises(ReadInterrupted):
+            database.read(statement("SELECT 1"))
+    reader.end()
+    database.close()
