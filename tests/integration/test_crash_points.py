@@ -24,11 +24,8 @@ PART_OF_TRANSFER_BYTES = 300_000
 MOMENTS_OF_JOIN_S = (0.2, 0.4, 0.6, 0.8)
 
 
-def rewriting_often() -> Options:
-    """Checkpoints and log trimming every few hundred kilobytes instead of many megabytes."""
-    if under_test().name == "etcd":
-        return Options(snapshot_count=100)
-    return Options(snapshot_count=100, extra=("--experimental-checkpoint-bytes=262144",))
+# Checkpoints and log trimming every hundred entries instead of every ten thousand.
+REWRITING_OFTEN = Options(snapshot_count=100)
 
 
 def assert_whole(cluster: Cluster, writers: Writers) -> None:
@@ -41,13 +38,13 @@ def assert_whole(cluster: Cluster, writers: Writers) -> None:
 
 @pytest.fixture
 def slow_cluster() -> Iterator[Cluster]:
-    with Cluster(under_test(), proxied=True, options=rewriting_often()) as cluster:
+    with Cluster(under_test(), proxied=True, options=REWRITING_OFTEN) as cluster:
         yield cluster.start()
 
 
 def test_kills_during_checkpoints_and_trimming_lose_nothing() -> None:
     choose = random.Random(SEED)
-    with Cluster(under_test(), options=rewriting_often()) as cluster:
+    with Cluster(under_test(), options=REWRITING_OFTEN) as cluster:
         cluster.start()
         with Writers(cluster, b"rewrite/", value_bytes=1024) as writers:
             for number in range(KILLS):
