@@ -55,7 +55,7 @@ proto: $(DEV)
 	$(BIN)/python proto/generate.py
 
 bench: $(DEV)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench run
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
