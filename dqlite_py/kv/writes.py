@@ -75,7 +75,7 @@ class Changes:
                 request.key,
                 request.range_end,
                 EVERYTHING,
-                limit=SUB_LIMIT,
+                limit=SUB_LIMIT + 1,  # one too many is refused below, not left out
                 with_value=request.prev_kv,
             )
         )

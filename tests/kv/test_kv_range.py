@@ -233,3 +233,13 @@ def test_a_deleted_key_leaves_its_lease(etcd: SingleEtcd) -> None:
     etcd.put(b"a")
     assert etcd.revoke(7).header.revision == etcd.machine.revision == 8
     assert etcd.keys(b"a") == [b"a"]
+
+
+def test_more_changes_than_a_revision_can_number_are_refused_whole(
+    etcd: SingleEtcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dqlite_py.kv.writes.SUB_LIMIT", 2)
+    with pytest.raises(errors.RequestTooLarge):
+        etcd.delete(**ALL)
+    assert etcd.keys(**ALL) == [b"a", b"b", b"c"]
+    assert etcd.delete(b"a", b"c").deleted == 2
