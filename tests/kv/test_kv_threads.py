@@ -18,7 +18,7 @@ from dqlite_py.kv.store import View
 from dqlite_py.pb import rpc_pb2 as rpc
 from tests.kit.single_etcd import ALL, op_delete, op_put
 
-BATCHES = 400
+BATCHES = 200
 DEPTH = 2  # batches whose rows are readable before they count as committed
 FIRST = 2  # the revision of the first batch
 
