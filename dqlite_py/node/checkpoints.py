@@ -29,8 +29,7 @@ _RETRY_S = 0.05
 class CheckpointPorts:
     """What a checkpoint asks of the replica; event loop only."""
 
-    close_gate: Callable[[HostedDatabase], None]
-    open_gate: Callable[[HostedDatabase], None]
+    close_gate: Callable[[HostedDatabase], Callable[[], None]]  # returns what opens it again
     drained: Callable[[], Awaitable[None]]
     make_commit_durable: Callable[[int], Awaitable[None]]
     trim: Callable[[int], Awaitable[None]]
@@ -118,7 +117,10 @@ class Checkpointer:
         when readers kept a checkpoint from completing.
         """
         sample = await self._sample()
-        runs = [_Run(hosted, sample.index, hosted.last_frames) for hosted in sample.databases]
+        runs = [
+            _Run(hosted, sample.index, hosted.last_frames, open_gate)
+            for hosted, open_gate in sample.databases
+        ]
         try:
             # Rule 2: nothing is injected between here and the limit, so this covers every frame
             # that the checkpoints will write.
@@ -147,20 +149,19 @@ class Checkpointer:
 
         The gates stay closed and the applier stays out until the checkpoints fixed their limits.
         """
-        ports, databases = self._ports, self._databases.hosted
-        for hosted in databases:
-            ports.close_gate(hosted)
+        ports = self._ports
+        databases = [(hosted, ports.close_gate(hosted)) for hosted in self._databases.hosted]
         try:
             while True:
                 await ports.drained()
                 await self._applier.lock.acquire()
-                if not any(h.speculation or h.rolling_back for h in databases):
-                    return _Sample(self._applied.index, list(databases), self._applier.lock)
+                if not any(h.speculation or h.rolling_back for h, _ in databases):
+                    return _Sample(self._applied.index, databases, self._applier.lock)
                 self._applier.lock.release()
                 await asyncio.sleep(_RETRY_S)
         except BaseException:
-            for hosted in databases:
-                ports.open_gate(hosted)
+            for _, open_gate in databases:
+                open_gate()
             raise
 
     def _limit_fixed(self, run: _Run, sample: _Sample) -> None:
@@ -168,7 +169,7 @@ class Checkpointer:
         if run.limit_fixed:
             return
         run.limit_fixed = True
-        self._ports.open_gate(run.hosted)
+        run.open_gate()
         sample.open_limits -= 1
         if sample.open_limits == 0:
             sample.release_applier()
@@ -193,7 +194,12 @@ class Checkpointer:
 class _Sample:
     """The moment at which a checkpoint's base was taken."""
 
-    def __init__(self, index: int, databases: list[HostedDatabase], lock: asyncio.Lock) -> None:
+    def __init__(
+        self,
+        index: int,
+        databases: list[tuple[HostedDatabase, Callable[[], None]]],
+        lock: asyncio.Lock,
+    ) -> None:
         self.index = index
         self.databases = databases
         self.open_limits = len(databases)
@@ -209,8 +215,15 @@ class _Sample:
 class _Run:
     """One database's checkpoint."""
 
-    def __init__(self, hosted: HostedDatabase, index: int, last_frames: int) -> None:
+    def __init__(
+        self,
+        hosted: HostedDatabase,
+        index: int,
+        last_frames: int,
+        open_gate: Callable[[], None],
+    ) -> None:
         self.hosted = hosted
+        self.open_gate = open_gate
         self.index = index
         self.last_frames = last_frames
         self.limit_fixed = False

@@ -10,8 +10,9 @@ during an fdatasync share the next one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from dqlite_py.raft import (
     LOCAL_APPEND_THREAD,
@@ -37,7 +38,7 @@ class DriverPorts:
     read_state: Callable[[bytes, int], None]
     stepped: Callable[[], None]  # roles, terms and leaders may have changed
     failed: Callable[[BaseException], None]
-    spawn: Callable[[Awaitable[None]], None]
+    spawn: Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Driver:

@@ -82,3 +82,4 @@ class Installer:
             self._ports.reloaded()
             self._applied.advance(head.index)
         await self._databases.remove_generation(old_generation)
+        self._sink.busy = False

@@ -7,7 +7,8 @@ term moves; what was speculated is rolled back before anything else is injected.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from dqlite_py.node.applied import AppliedIndex
 from dqlite_py.node.contract import LeadershipListener
@@ -24,7 +25,7 @@ class Leadership:
         raw: RawNode,
         applied: AppliedIndex,
         *,
-        spawn: Callable[[Awaitable[None]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
         create_primary: Callable[[int], bool],
         lost: Callable[[], None],
         moved: Callable[[], None],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from typing import Any
 
 
 class OwnedTasks:
@@ -21,14 +22,16 @@ class OwnedTasks:
         if self._error is not None:
             self._failed.set_exception(self._error)
 
-    def spawn(self, work: Awaitable[None]) -> None:
+    def release(self) -> None:
+        """The group has ended: what is spawned from now on does not run."""
+        self._group = None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in the group; its failure fails the replica."""
-        assert self._group is not None
-
-        async def run() -> None:
-            await work
-
-        self._group.create_task(run())
+        if self._group is None:
+            work.close()
+            return
+        self._group.create_task(work)
 
     def fail(self, error: BaseException) -> None:
         """The replica must stop because of ``error``; the first one counts."""

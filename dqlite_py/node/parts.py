@@ -120,17 +120,13 @@ class Parts:
         """Return the pipeline that writes to ``hosted`` on a leader."""
         return self.leadership.pipeline if hosted is self.primary else None
 
-    def close_gate(self, hosted: HostedDatabase) -> None:
-        """Stop admitting batches for ``hosted``."""
+    def close_gate(self, hosted: HostedDatabase) -> Callable[[], None]:
+        """Stop admitting batches for ``hosted``; return what admits them again."""
         pipeline = self.pipeline_of(hosted)
-        if pipeline is not None:
-            pipeline.close_gate()
-
-    def open_gate(self, hosted: HostedDatabase) -> None:
-        """Admit batches for ``hosted`` again."""
-        pipeline = self.pipeline_of(hosted)
-        if pipeline is not None:
-            pipeline.open_gate()
+        if pipeline is None:
+            return _nothing
+        pipeline.close_gate()
+        return pipeline.open_gate
 
     async def drained(self) -> None:
         """Return when nothing is executing or uncommitted."""
@@ -160,8 +156,9 @@ class Parts:
 
     async def progressed(self) -> None:
         """Entries were applied: checkpoint if due, and do not outrun the memory limit."""
-        self.checkpointer.poke()
         await self.changes.check_replayed()
+        if self.changes.replayed:
+            self.checkpointer.poke()
         self.leadership.check()
         if not self.checkpointer.has_room and self.raw.role is not Role.LEADER:
             # Not on a leader: there the checkpoint itself waits for entries to be applied, and
@@ -188,6 +185,10 @@ class Parts:
         """Begin the log anew behind ``manifest``, durably."""
         result = await self.log_worker.run(lambda: self.storage.install(manifest))
         self.storage.publish_install(result)
+
+
+def _nothing() -> None:
+    """Opens the gate of a database that nobody writes to."""
 
 
 class Proposals:

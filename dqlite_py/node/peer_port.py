@@ -29,6 +29,9 @@ class PeerPort:
             return  # page images are valid only on their proposer's log: never forwarded (rule 1)
         try:
             self._parts.driver.step(message)
+            if message.kind is MessageKind.SNAP:
+                # From here to its installation the files that arrived must stay as they are.
+                self._parts.sink.busy = self._parts.raw.has_unstable_snapshot
         except (LocalMessage, PeerNotFound, ProposalDropped) as error:
             # From a member that is no longer, or not yet, one of us.
             self._report("message ignored", peer=f"{message.from_:x}", reason=str(error))

@@ -85,6 +85,7 @@ class Replica:
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
+            parts.tasks.release()
             parts.driver.stop()
             parts.barrier.fail(NoLeader())
             parts.leadership.stop()

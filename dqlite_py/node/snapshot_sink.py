@@ -40,11 +40,15 @@ class SnapshotSink:
         self._file_disk = file_disk
         self._files = files
         self._incoming: Incoming | None = None
+        # While a snapshot is being installed its generation must not be touched.
+        self.busy = False
         self.received = 0
 
     async def begin(self, payload: bytes) -> bytes:
         """Answer where to go on: a number into the list of files and an offset."""
         head = decode_head(payload)
+        if self.busy:
+            raise PeerFailed(detail="a snapshot is being installed here")
         incoming = self._incoming
         if incoming is None or incoming.head != head:
             generation = self._databases.generation + 1
@@ -61,6 +65,7 @@ class SnapshotSink:
         for disk in {id(self._disk): self._disk, id(self._file_disk): self._file_disk}.values():
             disk.rmtree(directory)
             disk.mkdir(directory)
+            disk.sync_dir(directory.rpartition("/")[0])
 
     async def chunk(self, payload: bytes) -> bytes:
         """Write one chunk; it must be the next one."""
@@ -113,7 +118,6 @@ class SnapshotSink:
             )
         directory = self._databases.directory(incoming.generation)
         self._file_disk.sync_dir(directory)
-        self._disk.sync_dir(directory.rpartition("/")[0])
 
     def _matching(self, index: int, term: int) -> Incoming:
         incoming = self._incoming

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from typing import Any
 
 import msgpack
 
@@ -42,7 +43,7 @@ class SnapshotSourcePorts:
     version_at: Callable[[int], Version]
     first_index: Callable[[], int]
     last_change: Callable[[], int]  # index of the last membership change or database creation
-    spawn: Callable[[Awaitable[None]], None]
+    spawn: Callable[[Coroutine[Any, Any, None]], None]
     failed: Callable[[BaseException], None]
 
 
@@ -127,6 +128,7 @@ class SnapshotSource:
         old = self._stage
         if old is not None and old.streams:
             return  # asked again by the core until the stream has ended
+        self._stage = None  # no stream may begin on what is about to be removed
         async with self._checkpointer.lock:
             index = await self._checkpointer.checkpoint()
             while index is None:

@@ -248,7 +248,6 @@ def _checkpoints(parts: Parts) -> None:
         parts.settings.limits,
         CheckpointPorts(
             close_gate=parts.close_gate,
-            open_gate=parts.open_gate,
             drained=parts.drained,
             make_commit_durable=parts.driver.make_commit_durable,
             trim=parts.changes.trim,

@@ -153,13 +153,15 @@ class RawNode:
         entry = Entry(0, 0, kind, data)
         raft.step(Message(MessageKind.PROP, from_=raft.id, entries=(entry,)))
 
-    def apply_conf_change(self, change: ConfChange | ConfChangeV2) -> ConfState:
+    def apply_conf_change(self, change: ConfChange | ConfChangeV2, index: int = 0) -> ConfState:
         """Put a committed membership change into effect and return the configuration after it.
 
         Must be called for every committed membership entry, in order, before it is reported
-        applied. Raises InvalidConfChange if it does not fit; the configuration is then unchanged.
+        applied, with the entry's ``index``: a snapshot received while older entries are still
+        being applied has already brought a later configuration, which those must not change.
+        Raises InvalidConfChange if it does not fit; the configuration is then unchanged.
         """
-        return apply_conf_change(self._raft, as_v2(change))
+        return apply_conf_change(self._raft, as_v2(change), index)
 
     def step(self, message: Message) -> None:
         """Handle a message from another member or from this member's storage.

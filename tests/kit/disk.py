@@ -230,6 +230,11 @@ class SimulatedDisk:
         if path in self._directories:
             return
         self.enter("mkdir", path)
+        # Durable at once, so an earlier removal of the same directory is durable too.
+        removals = [c for c in self._unsynced if c[0] == "rmtree" and f"{path}/".startswith(c[1])]
+        for change in removals:
+            self._settle(change)
+            self._unsynced.remove(change)
         while path not in self._directories:
             self._directories.add(path)
             self._durable_directories.add(path)
