@@ -12,14 +12,18 @@ from typing import Any
 from dqlite_py.api import (
     cluster,
     dqlite_v1,
+    figures,
     health,
     kv,
     lease,
     maintenance,
+    watch,
 )
 from dqlite_py.api.admission import Admission
-from dqlite_py.api.grpc_adapter import GrpcLimits, GrpcServer, Observers
+from dqlite_py.api.grpc_adapter import REQUEST_OVERHEAD_BYTES, GrpcLimits, GrpcServer, Observers
 from dqlite_py.api.header import HeaderFiller
+from dqlite_py.api.http import HttpServer
+from dqlite_py.api.pages import Pages
 from dqlite_py.api.routes import Route, table
 from dqlite_py.api.status import Code
 from dqlite_py.cluster import ids
@@ -28,10 +32,12 @@ from dqlite_py.cluster.promotion import Promoter
 from dqlite_py.config import Endpoint, ServerConfig
 from dqlite_py.errors import DqliteError, MemberNotFound, StartRefused
 from dqlite_py.kv.compactor import Compactor
+from dqlite_py.kv.history import History
 from dqlite_py.kv.lease_tables import LeaseTables
 from dqlite_py.kv.machine import EtcdMachine
 from dqlite_py.kv.service import KvService
 from dqlite_py.lease.service import LeaseService
+from dqlite_py.metrics import CONTENT_TYPE, Metrics
 from dqlite_py.node.limits import ReplicaLimits
 from dqlite_py.node.parts import ReplicaSettings, World
 from dqlite_py.node.replica import Replica
@@ -42,6 +48,8 @@ from dqlite_py.system.clock import SystemClock
 from dqlite_py.system.disk import OsDisk
 from dqlite_py.system.network import TcpNetwork
 from dqlite_py.system.threads import ThreadWorkers
+from dqlite_py.system.timed_disk import TimedDisk
+from dqlite_py.watch.hub import WatchHub, WatchLimits
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +70,12 @@ async def serve(config: ServerConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    disk = OsDisk()
+    metrics = Metrics()
+    disk = TimedDisk(f"{config.member.data_dir}/raft", metrics.wal_fsync_s.observe)
     home = await settle(config, disk)
     workers = ThreadWorkers(loop)
     try:
-        server = await Server.build(config, home, workers, disk)
+        server = await Server.build(config, home, workers, disk, metrics)
         return await server.run(stop)
     finally:
         workers.close()
@@ -77,14 +86,22 @@ async def serve(config: ServerConfig) -> int:
 class Server:
     """All parts of one server process."""
 
-    def __init__(self, config: ServerConfig, home: Home, replica: Replica) -> None:
+    def __init__(
+        self, config: ServerConfig, home: Home, replica: Replica, metrics: Metrics
+    ) -> None:
         self._config = config
         self._home = home
         self.replica = replica
+        self._metrics = metrics
 
     @classmethod
     async def build(
-        cls, config: ServerConfig, home: Home, workers: ThreadWorkers, disk: OsDisk
+        cls,
+        config: ServerConfig,
+        home: Home,
+        workers: ThreadWorkers,
+        disk: OsDisk,
+        metrics: Metrics,
     ) -> Server:
         """Open the replica and build the services on it."""
         machine = EtcdMachine()
@@ -106,8 +123,9 @@ class Server:
         )
         world = World(clock, workers, disk, TcpNetwork(), random)
         replica = Replica(await assemble(home.datadir, machine, world, settings))
-        server = cls(config, home, replica)
+        server = cls(config, home, replica, metrics)
         server._build_services(machine, clock, random, limits)
+        server._build_pages(machine)
         return server
 
     def _build_services(
@@ -130,6 +148,14 @@ class Server:
             max_txn_ops=config.limits.max_txn_ops,
         )
         headers = HeaderFiller(replica)
+        self._hub = WatchHub(
+            replica,
+            machine,
+            History(machine),
+            WatchLimits(fragment_bytes=config.limits.max_request_bytes + REQUEST_OVERHEAD_BYTES),
+            random,
+        )
+        machine.subscribe(self._hub.advanced)
         joins = JoinService(replica, self._home.token, clock, random.randbytes)
         routes: list[Route] = [
             *kv.routes(self._kv, headers),
@@ -143,14 +169,26 @@ class Server:
                 quota_bytes=config.limits.quota_backend_bytes,
             ),
             *health.routes(),
+            *watch.routes(self._hub),
         ]
         admission = Admission(replica, election_timeout_s=limits.election_timeout_s)
         own = [*dqlite_v1.join_routes(joins), *dqlite_v1.admin_routes(self._examine)]
         self._grpc = GrpcServer(
             table([*admission.guard(routes), *admission.guard(own)]),
             GrpcLimits(max_request_bytes=config.limits.max_request_bytes),
-            Observers(failed=_call_failed, handled=_call_handled),
+            Observers(failed=_call_failed, handled=self._call_handled),
         )
+
+    def _build_pages(self, machine: EtcdMachine) -> None:
+        figures.bind(
+            self._metrics,
+            self.replica,
+            machine,
+            self._hub,
+            quota_bytes=self._config.limits.quota_backend_bytes,
+        )
+        pages = Pages(self.replica, machine, self._metrics.exposition, metrics_type=CONTENT_TYPE)
+        self._http = HttpServer(pages.table(), _call_failed)
 
     async def run(self, stop: asyncio.Event) -> int:
         """Serve until ``stop`` is set or this member is removed."""
@@ -163,6 +201,7 @@ class Server:
                     tasks.create_task(self._compactor.run()),
                     tasks.create_task(self._promoter.run()),
                 ]
+                self._watching = tasks.create_task(self._hub.run())
                 main = tasks.create_task(self._serve(stop, listening))
                 await main
                 for task in background:
@@ -175,6 +214,8 @@ class Server:
 
     async def _serve(self, stop: asyncio.Event, listening: asyncio.Event) -> int:
         await listening.wait()
+        metrics_urls = self._config.member.listen_metrics_urls
+        await self._http.start(_addresses(metrics_urls, "listen-metrics-urls"))
         stopping = asyncio.ensure_future(stop.wait())
         removed = asyncio.ensure_future(self.replica.removed())
         opened = asyncio.ensure_future(self.replica.ready())
@@ -188,7 +229,9 @@ class Server:
                 await asyncio.wait([stopping, removed], return_when=asyncio.FIRST_COMPLETED)
             if stopping.done():
                 await self._hand_over()
+            self._watching.cancel()  # ends the watch streams, which would outlive the grace
             await self._grpc.stop(STOP_GRACE_S)
+            await self._http.stop()
             if removed.done():
                 raise StartRefused(reason=REMOVED)
             return 0
@@ -242,6 +285,9 @@ class Server:
         except (DqliteError, TimeoutError) as error:
             log.warning("leadership not handed over", extra={"reason": str(error)})
 
+    def _call_handled(self, route: Route, code: Code) -> None:
+        self._metrics.call_handled(route.kind.value, route.path, code.name)
+
     async def _examine(self, checkpoint: bool) -> admin_pb2.CheckResponse:
         """Serve dqlite.v1.Admin/Check."""
         if checkpoint:
@@ -280,7 +326,3 @@ def _report(event: str, fields: dict[str, Any]) -> None:
 
 def _call_failed(path: str, error: BaseException) -> None:
     log.error("a call failed in a way it should not", exc_info=error, extra={"path": path})
-
-
-def _call_handled(_route: Route, _code: Code) -> None:
-    """Counted by the metrics."""
