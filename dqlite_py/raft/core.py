@@ -62,6 +62,7 @@ class Raft:
         self.trace = config.trace
         self.log = RaftLog(config.storage, config.max_committed_bytes_per_ready, config.trace)
         self.configuration = Configuration()
+        self.applied_configuration = Configuration()
         self.progress: ProgressMap = {}
         self.peer_ids: tuple[int, ...] = ()
         self.is_learner = False
@@ -71,6 +72,7 @@ class Raft:
         self.leader_id = 0
         self.lead_transferee = 0
         self.term_start_index = 0
+        self.restored_index = 0
         self.pending_conf_index = 0
         self.uncommitted_bytes = 0
         self.votes: dict[int, bool] = {}
@@ -87,6 +89,7 @@ class Raft:
     def _load(self, config: Config) -> None:
         hard_state, conf_state = config.storage.initial_state()
         membership.restore_configuration(self, conf_state)
+        self.applied_configuration = self.configuration
         log = self.log
         if hard_state != HardState():
             # The log may start after the stored commit index: entries are applied, and the log
@@ -337,6 +340,8 @@ class Raft:
 
     def _applied_snapshot(self, snapshot: Snapshot) -> None:
         self.log.unstable.stable_snapshot_to(snapshot.index)
+        if not self.log.has_pending_snapshot():
+            self.applied_configuration = Configuration.from_conf_state(snapshot.conf_state)
         self.applied_to(snapshot.index, 0)
 
     def applied_to(self, index: int, done_bytes: int) -> None:

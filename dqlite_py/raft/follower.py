@@ -136,6 +136,7 @@ def _restore(raft: Raft, snapshot: Snapshot) -> bool:
         log.commit_to(snapshot.index)
         return False
     log.restore(snapshot)
+    raft.restored_index = snapshot.index
     restore_configuration(raft, state)
     if raft.trace is not None:
         raft.trace(SnapshotRestored(*_restore_facts(raft, snapshot)))

@@ -15,27 +15,40 @@ if TYPE_CHECKING:
     from dqlite_py.raft.core import Raft
 
 
-def _changer(raft: Raft) -> Changer:
+def _changer(raft: Raft, configuration: Configuration, progress: ProgressMap) -> Changer:
     config = raft.config
     return Changer(
-        raft.configuration,
-        raft.progress,
+        configuration,
+        progress,
         raft.log.last_index(),
         config.max_inflight_messages,
         config.max_inflight_bytes,
     )
 
 
-def apply_conf_change(raft: Raft, change: ConfChangeV2) -> ConfState:
-    """Put a committed change into effect and return the new configuration.
+def apply_conf_change(raft: Raft, change: ConfChangeV2, index: int) -> ConfState:
+    """Put a committed change into effect and return the configuration after it.
 
-    Raises InvalidConfChange if it does not fit the present configuration.
+    A change before a snapshot that has been received concerns only what has been applied: the
+    snapshot's later configuration is in effect already. Raises InvalidConfChange if the change
+    does not fit.
     """
-    return _switch(raft, *_changed(raft, change))
+    if not 0 < index <= raft.restored_index:
+        configuration, progress = _changed(raft, change)
+        raft.applied_configuration = configuration
+        return _switch(raft, configuration, progress)
+    if raft.log.has_pending_snapshot():
+        state = raft.applied_configuration.conf_state()
+        start = _changer(raft, Configuration(), {}).restore(state)
+        raft.applied_configuration, _ = _change(_changer(raft, *start), change)
+    return raft.applied_configuration.conf_state()
 
 
 def _changed(raft: Raft, change: ConfChangeV2) -> tuple[Configuration, ProgressMap]:
-    changer = _changer(raft)
+    return _change(_changer(raft, raft.configuration, raft.progress), change)
+
+
+def _change(changer: Changer, change: ConfChangeV2) -> tuple[Configuration, ProgressMap]:
     if change.leaves_joint:
         return changer.leave_joint()
     if change.enters_joint:
@@ -70,7 +83,8 @@ def objection(raft: Raft, change: ConfChangeV2) -> str:
 
 def restore_configuration(raft: Raft, state: ConfState) -> None:
     """Use the configuration of a snapshot or of storage, forgetting all progress."""
-    _switch(raft, *_changer(raft).restore(state))
+    changer = _changer(raft, raft.configuration, raft.progress)
+    _switch(raft, *changer.restore(state))
 
 
 def _switch(raft: Raft, configuration: Configuration, progress: ProgressMap) -> ConfState:

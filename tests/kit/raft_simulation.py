@@ -390,6 +390,8 @@ class Simulation:
 
     def _apply_entry(self, member: SimulatedMember, entry: Entry) -> None:
         """State-machine safety: every member applies the same entry at an index."""
+        if entry.index <= member.applied:
+            return  # a snapshot installed meanwhile contains it
         assert entry.index == member.applied + 1, f"{member.id} skips to {entry.index}"
         value = (entry.term, entry.data)
         known = self.committed.setdefault(entry.index, value)
@@ -399,7 +401,9 @@ class Simulation:
         assert self.digests.setdefault(entry.index, member.digest) == member.digest
         self.count["applied"] += 1
         if entry.kind != EntryKind.NORMAL:
-            member.conf_state = member.node.apply_conf_change(decode_conf_change(entry))
+            member.conf_state = member.node.apply_conf_change(
+                decode_conf_change(entry), entry.index
+            )
             self.count["membership changes"] += 1
         member.storage.fresh = Snapshot(
             entry.index, entry.term, member.conf_state, b"%d" % member.digest

@@ -6,6 +6,8 @@ import pytest
 
 from dqlite_py.raft import (
     Compacted,
+    ConfChange,
+    ConfChangeKind,
     ConfState,
     HardState,
     MemoryStorage,
@@ -116,6 +118,30 @@ def test_snapshot_brings_the_configuration() -> None:
     cluster.deliver(_snapshot_message(5, 2, joint))
     assert cluster[3].conf_state == joint
     assert not cluster[3].is_learner
+
+
+def test_change_older_than_a_received_snapshot_does_not_touch_its_configuration() -> None:
+    cluster = Cluster()
+    cluster.deliver(_snapshot_message(9, 2, ConfState((1, 2, 3), learners=(4,))))
+    late = ConfChange(ConfChangeKind.REMOVE_NODE, 2)
+    assert cluster[3].applied == 9
+    assert cluster[3].apply_conf_change(late, 8) == ConfState((1, 2, 3), learners=(4,))
+    assert cluster[3].apply_conf_change(late, 10) == ConfState((1, 3), learners=(4,))
+
+
+def test_change_applied_while_a_snapshot_is_pending_is_reported_as_of_its_index() -> None:
+    """A configuration recorded with an index must be the one that was in effect there."""
+    cluster = Cluster()
+    cluster.slow_disks.add(3)
+    later = ConfState((1, 2, 3), learners=(4, 5))
+    cluster.deliver(_snapshot_message(9, 2, later))
+    node = cluster[3]
+    add = ConfChange(ConfChangeKind.ADD_LEARNER_NODE, 4)
+    assert node.apply_conf_change(add, 8) == ConfState((1, 2, 3), learners=(4,))
+    assert node.conf_state == later
+    cluster.finish_writes(3)
+    assert node.applied == 9
+    assert node.conf_state == later
 
 
 def test_no_snapshot_goes_to_a_silent_member() -> None:
