@@ -116,6 +116,23 @@ class Checkpointer:
         Returns the index up to which the files hold everything (the new base), durable, or None
         when readers kept a checkpoint from completing.
         """
+        index = await self._round(empty_wal=False)
+        crowded = self._databases.wal_bytes >= self._limits.checkpoint_soft_bytes
+        if index is not None and crowded:
+            # Frames that came while the first round copied keep the WAL from restarting. There
+            # are few of them: a second round takes them with the gates closed throughout, so
+            # that the WAL is empty before the next frame (rule 7).
+            index = await self._round(empty_wal=True)
+        if index is not None:
+            self._held_bytes = self._databases.wal_bytes
+            self.completed += 1
+        return index
+
+    async def _round(self, *, empty_wal: bool) -> int | None:
+        """Run one checkpoint of each database at one sampled index; None if one is incomplete.
+
+        With ``empty_wal`` nobody writes until the WALs have been emptied as well.
+        """
         sample = await self._sample()
         runs = [
             _Run(hosted, sample.index, hosted.last_frames, open_gate)
@@ -126,23 +143,23 @@ class Checkpointer:
             # that the checkpoints will write.
             await self._ports.make_commit_durable(sample.index)
             for run in runs:
-                run.start(self._workers, partial(self._limit_fixed, run, sample))
+                fixed = _nothing if empty_wal else partial(self._limit_fixed, run, sample)
+                run.start(self._workers, fixed)
             complete = True
             for run in runs:
-                complete &= await self._finish(run, sample)
+                complete &= await self._finish(run)
+                if not empty_wal:
+                    self._limit_fixed(run, sample)
+            if complete:
+                for run in runs:
+                    await run.hosted.free_wal(interrupt_after_s=self._limits.reader_age_max_s)
         finally:
             for run in runs:
                 self._limit_fixed(run, sample)
             sample.release_applier()
         if complete or self._databases.wal_bytes < self._limits.checkpoint_hard_bytes:
             self._below_hard_limit.set()
-        if not complete:
-            return None
-        for run in runs:
-            await run.hosted.free_wal(interrupt_after_s=self._limits.reader_age_max_s)
-        self._held_bytes = self._databases.wal_bytes
-        self.completed += 1
-        return sample.index
+        return sample.index if complete else None
 
     async def _sample(self) -> _Sample:
         """Wait for a moment without speculation and take the base there (rule 3).
@@ -174,13 +191,12 @@ class Checkpointer:
         if sample.open_limits == 0:
             sample.release_applier()
 
-    async def _finish(self, run: _Run, sample: _Sample) -> bool:
+    async def _finish(self, run: _Run) -> bool:
         assert run.future is not None
         try:
             complete = (await run.future).complete
         except ReadersBusy:  # a rollback has closed the connections
             complete = False
-        self._limit_fixed(run, sample)
         if not complete:
             # Readers stand on old snapshots: first those over age must go, then all.
             patience_s = self._limits.reader_age_max_s / (1 << min(self._failures, 16))
@@ -189,6 +205,10 @@ class Checkpointer:
         base = BaseIndex(index=run.index, last_frames=run.last_frames)
         await self._databases.store_base(run.hosted, base)
         return True
+
+
+def _nothing() -> None:
+    """Told that a limit is fixed, when that changes nothing."""
 
 
 class _Sample:
