@@ -41,6 +41,8 @@ class CommittedReader:
                 if inline:
                     return self._replica.read_now(lambda session: self._run(session, query))
                 return await self._replica.read(lambda session: self._run(session, query))
+            except errors.ReadInterrupted:
+                inline = False  # a rollback has the connections; a reader thread waits for it
             except _Overtaken:
                 await asyncio.sleep(_PAUSE_S)
         raise errors.RequestTimeout
