@@ -16,6 +16,7 @@ class ReplicaLimits:
     queue_commands_max: int = 8192
     queue_bytes_max: int = 64 << 20
     batches_in_flight: int = 2
+    overlap_commands_min: int = 16
     entry_frames_bytes_max: int = 48 << 20
     checkpoint_soft_bytes: int = 12 << 20
     checkpoint_hard_bytes: int = 48 << 20

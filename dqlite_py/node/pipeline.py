@@ -216,13 +216,21 @@ class Pipeline:
         if not self._opened:
             self._execute([], [self._open_machine])
             return
-        if not self._queue:
+        if not self._queue or (self._batches and len(self._queue) < self._worth_overlapping()):
             return
         taken = self._take()
         if taken:
             commands = [request.command for request in taken]
             jobs = [partial(_execute, self._machine, command) for command in commands]
             self._execute(taken, jobs)
+
+    def _worth_overlapping(self) -> int:
+        """How many commands make a batch on top of an uncommitted one worth its own entry.
+
+        Every entry costs the whole cluster messages and disk writes, whatever its size, so a few
+        commands do better to wait for the batch below and leave together with those behind them.
+        """
+        return max(self._limits.overlap_commands_min, len(self._batches[-1].answers))
 
     def _open_machine(self, session: Session) -> None:
         self._machine.open(session)
