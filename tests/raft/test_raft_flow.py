@@ -23,6 +23,7 @@ from dqlite_py.raft import (
     InvalidConfChange,
     InvariantBroken,
     MemoryStorage,
+    Message,
     MessageKind,
     ProgressState,
     RawNode,
@@ -113,6 +114,38 @@ def test_committed_entries_are_handed_out_within_the_limit() -> None:
     assert seen == list(range(2, 12))
 
 
+def test_late_refusal_of_an_acknowledged_append_is_ignored() -> None:
+    cluster = Cluster()
+    leader = cluster.elect(1)
+    refusal = Message(MessageKind.APP_RESP, to=1, from_=2, term=leader.term, index=1, reject=True)
+    leader.step(refusal)
+    assert leader.progress[2].state is ProgressState.REPLICATE
+
+
+def test_entries_replaced_while_being_written_are_written_again() -> None:
+    cluster = Cluster()
+    cluster.slow_disks.add(3)
+
+    def append(term: int, index: int, log_term: int, *terms: int) -> None:
+        entries = tuple(Entry(each, index + 1 + n) for n, each in enumerate(terms))
+        cluster.deliver(
+            Message(
+                MessageKind.APP,
+                to=3,
+                from_=1 if term == 2 else 2,
+                term=term,
+                log_term=log_term,
+                index=index,
+                entries=entries,
+            )
+        )
+
+    append(2, 1, 1, 2, 2, 2)
+    append(3, 2, 2, 3)  # replaces the second of three whose write has begun
+    cluster.finish_writes(3)
+    assert cluster.log(3) == [(2, 2), (3, 3)]
+
+
 def test_application_waits_for_the_member_s_own_disk() -> None:
     cluster = Cluster()
     leader = cluster.elect(1)
@@ -121,7 +154,7 @@ def test_application_waits_for_the_member_s_own_disk() -> None:
     cluster.settle()
     assert leader.commit == leader.last_index  # two followers are enough to commit
     cluster.work(1)
-    assert cluster.data(1) == []
+    assert MessageKind.STORAGE_APPLY not in [work.kind for work in cluster.unfinished[1]]
     cluster.finish_writes(1)
     cluster.work(1)
     cluster.finish_writes(1)

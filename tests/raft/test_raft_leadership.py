@@ -230,6 +230,26 @@ def test_refused_change_that_does_not_fit_the_limit_blocks_nothing() -> None:
     assert not leader.has_pending_conf_change
 
 
+def test_removing_a_voter_commits_at_once_what_the_smaller_majority_holds() -> None:
+    cluster = Cluster(voters=(1, 2, 3, 4))
+    leader = cluster.elect(1)
+    appends = []
+    for propose in (
+        lambda: leader.propose_conf_change(ConfChange(ConfChangeKind.REMOVE_NODE, 4)),
+        lambda: leader.propose([b"x"]),
+    ):
+        propose()
+        cluster.work(1)
+        appends.append({m.to: m for m in cluster.take(of_kind(MessageKind.APP))})
+    removal, x = appends
+    for message in (removal[2], x[2], removal[3]):
+        cluster.deliver(message)
+    assert leader.commit < leader.last_index
+    cluster.settle(lambda message: message.to == 1)
+    assert leader.conf_state == ConfState((1, 2, 3))
+    assert cluster.data(1) == [b"x"]
+
+
 def test_joint_change_needs_both_majorities_and_ends_by_itself() -> None:
     cluster = Cluster(voters=(1, 2, 3))
     for member in (4, 5):

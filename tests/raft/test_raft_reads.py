@@ -38,6 +38,40 @@ def test_read_waits_for_a_quorum_that_answers_after_it() -> None:
     assert cluster.reads[1] == [ReadState(leader.commit, b"read")]
 
 
+def test_echo_confirms_only_the_reads_before_it() -> None:
+    cluster = Cluster()
+    leader = cluster.elect(1)
+    leader.read_index(b"first")
+    cluster.work(1)
+    early = cluster.take(of_kind(MessageKind.HEARTBEAT))
+    cluster.isolate(1)
+    leader.read_index(b"second")
+    cluster.settle()
+    cluster.heal()
+    for heartbeat in early:
+        cluster.deliver(heartbeat)
+    cluster.settle()
+    assert [read.context for read in cluster.reads[1]] == [b"first"]
+
+
+def test_read_of_a_lost_term_is_not_answered_in_a_later_one() -> None:
+    cluster = Cluster()
+    cluster.elect(1)
+    cluster.isolate(1)
+    cluster[1].read_index(b"lost")
+    cluster.settle()
+    cluster.elect(2)
+    cluster[2].propose([b"newer"])
+    cluster.settle()
+    cluster.heal()
+    cluster.tick(2)
+    cluster.settle()
+    cluster.elect(1)
+    cluster[1].read_index(b"fresh")
+    cluster.settle()
+    assert [read.context for read in cluster.reads[1]] == [b"fresh"]
+
+
 def test_read_on_a_cut_off_leader_is_never_answered() -> None:
     cluster = Cluster()
     cluster.elect(1)
