@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from dqlite_py.raft import (
     LOCAL_APPEND_THREAD,
@@ -23,7 +23,6 @@ from dqlite_py.raft import (
     Entry,
     EntryKind,
     HardState,
-    MemoryStorage,
     Message,
     PeerNotFound,
     ProgressState,
@@ -33,37 +32,9 @@ from dqlite_py.raft import (
     Snapshot,
     decode_conf_change,
 )
+from tests.kit.raft_simulated_member import SimulatedMember, SimulatedStorage
 
 _MAX_IN_NETWORK = 400
-
-
-class SimulatedStorage(MemoryStorage):
-    """Sends the state as it is now, but restarts from the snapshot made at the last compaction."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fresh: Snapshot | None = None
-
-    def snapshot(self) -> Snapshot:
-        return self.fresh or super().snapshot()
-
-    def stored(self) -> Snapshot:
-        return super().snapshot()
-
-
-@dataclass
-class SimulatedMember:
-    """A node, its disk, and what it has begun but not finished."""
-
-    id: int
-    node: RawNode
-    storage: SimulatedStorage
-    append_work: list[Message] = field(default_factory=list)
-    apply_work: list[Message] = field(default_factory=list)
-    digest: int = 0
-    conf_state: ConfState = field(default_factory=ConfState)
-    applied: int = 0
-    reads: dict[bytes, int] = field(default_factory=dict)
 
 
 class Simulation:
