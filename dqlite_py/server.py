@@ -125,12 +125,14 @@ class Server:
         replica = Replica(await assemble(home.datadir, machine, world, settings))
         server = cls(config, home, replica, metrics)
         server._build_services(machine, clock, random, limits)
+        server._build_grpc(machine, limits)
         server._build_pages(machine)
         return server
 
     def _build_services(
         self, machine: EtcdMachine, clock: SystemClock, random: SystemRandom, limits: ReplicaLimits
     ) -> None:
+        """Build what works behind the calls."""
         config, replica = self._config, self.replica
         self._leases = LeaseService(
             replica,
@@ -147,7 +149,6 @@ class Server:
             max_request_bytes=config.limits.max_request_bytes,
             max_txn_ops=config.limits.max_txn_ops,
         )
-        headers = HeaderFiller(replica)
         self._hub = WatchHub(
             replica,
             machine,
@@ -156,25 +157,26 @@ class Server:
             random,
         )
         machine.subscribe(self._hub.advanced)
-        joins = JoinService(replica, self._home.token, clock, random.randbytes)
+        self._joins = JoinService(replica, self._home.token, clock, random.randbytes)
+
+    def _build_grpc(self, machine: EtcdMachine, limits: ReplicaLimits) -> None:
+        """Bring the services behind one table of routes and a server for it."""
+        config, replica = self._config, self.replica
+        headers = HeaderFiller(replica)
+        quota_bytes = config.limits.quota_backend_bytes
         routes: list[Route] = [
             *kv.routes(self._kv, headers),
             *lease.routes(self._leases, headers),
             *cluster.routes(replica, headers),
-            *maintenance.routes(
-                self._kv,
-                machine,
-                replica,
-                headers,
-                quota_bytes=config.limits.quota_backend_bytes,
-            ),
+            *maintenance.routes(self._kv, machine, replica, headers, quota_bytes=quota_bytes),
             *health.routes(),
             *watch.routes(self._hub),
+            *dqlite_v1.join_routes(self._joins),
+            *dqlite_v1.admin_routes(self._examine),
         ]
         admission = Admission(replica, election_timeout_s=limits.election_timeout_s)
-        own = [*dqlite_v1.join_routes(joins), *dqlite_v1.admin_routes(self._examine)]
         self._grpc = GrpcServer(
-            table([*admission.guard(routes), *admission.guard(own)]),
+            table(admission.guard(routes)),
             GrpcLimits(max_request_bytes=config.limits.max_request_bytes),
             Observers(failed=_call_failed, handled=self._call_handled),
         )

@@ -11,14 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from dqlite_py.db.database import BatchOutcome
 from dqlite_py.errors import (
     BatchTooLarge,
-    DqliteError,
     LeaderChanged,
     NotLeader,
     RequestTimeout,
@@ -29,6 +27,7 @@ from dqlite_py.node import entries
 from dqlite_py.node.contract import Machine, Session
 from dqlite_py.node.hosted import HostedDatabase, Speculation
 from dqlite_py.node.limits import ReplicaLimits
+from dqlite_py.node.requests import ProposedBatch, Request, fail, settle
 from dqlite_py.seams import Clock
 from dqlite_py.vfs import frames
 
@@ -52,25 +51,6 @@ class Proposer(Protocol):
         """The replica must stop."""
 
 
-@dataclass(slots=True)
-class _Request:
-    command: Any
-    size_bytes: int
-    answer: asyncio.Future[Any]
-    deadline_s: float
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """A batch that was proposed at ``index`` and waits to be committed."""
-
-    term: int
-    index: int
-    number: int
-    answers: list[tuple[asyncio.Future[Any], Any]]
-    committed: bool = False
-
-
 class Pipeline:
     """Group commit for one database. Event loop only; execution happens on its writer worker."""
 
@@ -87,10 +67,10 @@ class Pipeline:
         self._limits = limits
         self._clock = clock
         self._proposer = proposer
-        self._queue: deque[_Request] = deque()
+        self._queue: deque[Request] = deque()
         self._queue_bytes = 0
-        self._executing: list[_Request] | None = None
-        self._batches: deque[_Batch] = deque()
+        self._executing: list[Request] | None = None
+        self._batches: deque[ProposedBatch] = deque()
         self._term = 0  # 0: not leading
         self._epoch = 0
         self._opened = False
@@ -139,11 +119,11 @@ class Pipeline:
         batches, self._batches = self._batches, deque()
         for batch in batches:
             for answer, _ in batch.answers:
-                _fail(answer, LeaderChanged())
+                fail(answer, LeaderChanged())
         for request in self._executing or ():
-            _fail(request.answer, NotLeader())
+            fail(request.answer, NotLeader())
         for request in self._queue:
-            _fail(request.answer, NotLeader())
+            fail(request.answer, NotLeader())
         self._queue.clear()
         self._queue_bytes = 0
         self._executing = None
@@ -166,7 +146,7 @@ class Pipeline:
             raise TooManyRequests
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         deadline_s = self._clock.now_s() + limits.request_timeout_s
-        self._queue.append(_Request(command, size_bytes, answer, deadline_s))
+        self._queue.append(Request(command, size_bytes, answer, deadline_s))
         self._queue_bytes += size_bytes
         if self._executing is None:
             self._pump()
@@ -178,7 +158,7 @@ class Pipeline:
         while self._queue and self._queue[0].deadline_s < now_s:
             request = self._queue.popleft()
             self._queue_bytes -= request.size_bytes
-            _fail(request.answer, RequestTimeout())
+            fail(request.answer, RequestTimeout())
 
     # --- the gate (checkpoints and snapshots) -------------------------------------------------
     def close_gate(self) -> None:
@@ -235,8 +215,8 @@ class Pipeline:
     def _open_machine(self, session: Session) -> None:
         self._machine.open(session)
 
-    def _take(self) -> list[_Request]:
-        taken: list[_Request] = []
+    def _take(self) -> list[Request]:
+        taken: list[Request] = []
         size_bytes = 0
         queue = self._queue
         while queue and len(taken) < self._batch_max:
@@ -250,7 +230,7 @@ class Pipeline:
             taken.append(request)
         return taken
 
-    def _execute(self, taken: list[_Request], jobs: Sequence[Callable[[Session], Any]]) -> None:
+    def _execute(self, taken: list[Request], jobs: Sequence[Callable[[Session], Any]]) -> None:
         hosted, machine, term, epoch = self._hosted, self._machine, self._term, self._epoch
         previous = self._batches[-1].index if self._batches else hosted.last_frames
         frames_bytes_max = self._limits.entry_frames_bytes_max
@@ -278,7 +258,7 @@ class Pipeline:
         self,
         epoch: int,
         number: int,
-        taken: list[_Request],
+        taken: list[Request],
         done: asyncio.Future[tuple[BatchOutcome, bytes, bytes]],
     ) -> None:
         if done.cancelled():
@@ -304,10 +284,10 @@ class Pipeline:
         self._pump()
         self._settle_drains()
 
-    def _split(self, taken: list[_Request]) -> None:
+    def _split(self, taken: list[Request]) -> None:
         """The batch would not fit an entry: nothing ran; try again with fewer commands."""
         if len(taken) == 1:
-            _fail(taken[0].answer, RequestTooLarge())
+            fail(taken[0].answer, RequestTooLarge())
             self._batch_max = self._limits.batch_commands_max
             return
         self._batch_max = max(1, len(taken) // 2)
@@ -318,7 +298,7 @@ class Pipeline:
     def _propose(
         self,
         number: int,
-        taken: list[_Request],
+        taken: list[Request],
         outcome: BatchOutcome,
         note: bytes,
         data: bytes,
@@ -327,15 +307,15 @@ class Pipeline:
         index = self._proposer.propose(term, data)
         if index is None:
             for request in taken:
-                _fail(request.answer, NotLeader())
+                fail(request.answer, NotLeader())
             # Not this pipeline's batch any more, but it changed the WAL: roll it back.
             self._proposer.speculation_failed()
             return
         answers = [(r.answer, v) for r, v in zip(taken, outcome.results, strict=False)]
         self._hosted.speculation.append(Speculation(term, index, outcome.position, note, number))
-        self._batches.append(_Batch(term, index, number, answers))
+        self._batches.append(ProposedBatch(term, index, number, answers))
 
-    def _answer_unchanged(self, number: int, taken: list[_Request], results: list[Any]) -> None:
+    def _answer_unchanged(self, number: int, taken: list[Request], results: list[Any]) -> None:
         """No frames: the answers rest on earlier batches and on still being the leader (rule 4)."""
         if not taken:
             self._settle_numbers(number)
@@ -352,7 +332,7 @@ class Pipeline:
                     return
                 error = LeaderChanged()
             for answer, value in answers:
-                _fail(answer, error) if error is not None else _settle(answer, value)
+                fail(answer, error) if error is not None else settle(answer, value)
 
         # Both are needed. The batch below may be acknowledged by messages sent before these
         # requests arrived, so its commitment alone does not prove that we still led then.
@@ -375,7 +355,7 @@ class Pipeline:
         executing = 1 if self._executing is not None else 0
         self._settle_numbers(self._hosted.batch_number - executing)
         for answer, value in batch.answers:
-            _settle(answer, value)
+            settle(answer, value)
         if not self._opened:
             self._machine_opened()
         self._pump()
@@ -390,17 +370,3 @@ class Pipeline:
 
 def _execute(machine: Machine, command: Any, session: Session) -> Any:
     return machine.execute(session, command)
-
-
-def _settle(answer: asyncio.Future[Any], value: Any) -> None:
-    if answer.done():
-        return
-    if isinstance(value, DqliteError):
-        answer.set_exception(value)
-    else:
-        answer.set_result(value)
-
-
-def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)

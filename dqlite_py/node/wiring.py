@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from dqlite_py.node.applied import AppliedIndex
 from dqlite_py.node.applier import Applier, ApplierPorts
@@ -11,7 +10,6 @@ from dqlite_py.node.checkpoints import Checkpointer, CheckpointPorts
 from dqlite_py.node.contract import Machine
 from dqlite_py.node.databases import DatabaseSeams
 from dqlite_py.node.driver import Driver, DriverPorts
-from dqlite_py.node.hosted import HostedDatabase, Speculation
 from dqlite_py.node.install import Installer, InstallPorts
 from dqlite_py.node.leadership import Leadership
 from dqlite_py.node.log_view import LogView
@@ -69,8 +67,10 @@ async def assemble(
     parts.history = started.history
     parts.applied = AppliedIndex(started.manifest.index)
     _core(parts, started)
+    _leading(parts)
     _transport(parts)
     _applying(parts, datadir, started)
+    _driver(parts)
     _checkpoints(parts)
     _snapshots(parts, datadir)
     parts.members_changed()
@@ -78,9 +78,8 @@ async def assemble(
 
 
 def _core(parts: Parts, started: Started) -> None:
-    """The Raft core and what asks it things."""
-    world, settings = parts.world, parts.settings
-    limits = settings.limits
+    """The Raft core."""
+    limits = parts.settings.limits
 
     def snapshot() -> Snapshot:
         return parts.snapshots.current()
@@ -89,7 +88,7 @@ def _core(parts: Parts, started: Started) -> None:
         Config(
             id=parts.member_id,
             storage=LogView(parts.storage, snapshot),
-            random=world.random,
+            random=parts.world.random,
             election_tick=limits.election_ticks,
             heartbeat_tick=1,
             applied=started.manifest.index,
@@ -104,17 +103,14 @@ def _core(parts: Parts, started: Started) -> None:
         )
     )
 
+
+def _leading(parts: Parts) -> None:
+    """What asks the core things, and what follows its role."""
+    world, limits = parts.world, parts.settings.limits
+
     def begin_round(context: bytes) -> None:
         parts.raw.read_index(context)
         parts.driver.kick()
-
-    parts.barrier = ReadBarrier(
-        world.clock,
-        prefix=world.random.randbytes(_CONTEXT_PREFIX_BYTES),
-        timeout_s=limits.request_timeout_s,
-        begin=begin_round,
-        when_applied=parts.applied.when,
-    )
 
     def moved() -> None:
         parts.barrier.restart()
@@ -123,6 +119,13 @@ def _core(parts: Parts, started: Started) -> None:
             "raft", {"term": parts.raw.term, "leader": f"{parts.raw.leader_id:x}"}
         )
 
+    parts.barrier = ReadBarrier(
+        world.clock,
+        prefix=world.random.randbytes(_CONTEXT_PREFIX_BYTES),
+        timeout_s=limits.request_timeout_s,
+        begin=begin_round,
+        when_applied=parts.applied.when,
+    )
     parts.leadership = Leadership(
         parts.raw,
         parts.applied,
@@ -171,11 +174,9 @@ def _transport(parts: Parts) -> None:
 def _applying(parts: Parts, datadir: DataDir, started: Started) -> None:
     """From committed entries to state."""
 
-    def hosted() -> Sequence[HostedDatabase]:
-        return parts.databases.hosted
-
-    def speculated(one: HostedDatabase, speculation: Speculation) -> None:
-        parts.changes.speculated(one, speculation)
+    def check_replayed_base(name: str, base: int) -> None:
+        if not parts.changes.replayed:
+            check_base(datadir, name, base, started.commit)
 
     parts.changes = StateChanges(
         parts.member_id,
@@ -193,11 +194,7 @@ def _applying(parts: Parts, datadir: DataDir, started: Started) -> None:
         started.commit,
         StatePorts(
             host=parts.host,
-            check_base=lambda name, base: (
-                check_base(datadir, name, base, started.commit)
-                if not parts.changes.replayed
-                else None
-            ),
+            check_base=check_replayed_base,
             speculated=parts.answer_batch,
             members_changed=parts.members_changed,
             change_applied=parts.membership.applied,
@@ -208,8 +205,8 @@ def _applying(parts: Parts, datadir: DataDir, started: Started) -> None:
     parts.applier = Applier(
         parts.applied,
         ApplierPorts(
-            hosted=hosted,
-            speculated=speculated,
+            hosted=lambda: parts.databases.hosted,
+            speculated=parts.changes.speculated,
             stop_speculation=parts.stop_speculation,
             before_frames=parts.changes.before_frames,
             after_frames=parts.changes.after_frames,
@@ -220,6 +217,10 @@ def _applying(parts: Parts, datadir: DataDir, started: Started) -> None:
         ),
         run_entries_max=parts.settings.limits.apply_batch_entries_max,
     )
+
+
+def _driver(parts: Parts) -> None:
+    """Core, disk and network in one loop."""
     parts.driver = Driver(
         parts.member_id,
         parts.raw,
