@@ -173,7 +173,7 @@ def _forward_proposal(raft: Raft, message: Message) -> None:
     elif raft.config.disable_proposal_forwarding:
         reason = f"not forwarding to leader {raft.leader_id}"
     else:
-        raft.messages.append(replace(message, to=raft.leader_id))
+        raft.messages.append(replace(message, to=raft.leader_id, from_=raft.id))
         return
     if raft.trace is not None:
         raft.trace(ProposalIgnored(raft.id, raft.term, reason))
@@ -181,11 +181,20 @@ def _forward_proposal(raft: Raft, message: Message) -> None:
 
 
 def _forward_read(raft: Raft, message: Message) -> None:
-    if not raft.leader_id:
+    """Pass this member's own request to the leader; another's is dropped, it will ask again.
+
+    The leader answers to the sender, and a sender can be authenticated only as itself.
+    """
+    reason = ""
+    if message.from_ not in (0, raft.id):
+        reason = f"not the leader that {message.from_} takes it for"
+    elif not raft.leader_id:
+        reason = "no leader"
+    if reason:
         if raft.trace is not None:
-            raft.trace(ReadIgnored(raft.id, raft.term, "no leader"))
+            raft.trace(ReadIgnored(raft.id, raft.term, reason))
         return
-    raft.messages.append(replace(message, to=raft.leader_id, from_=message.from_ or raft.id))
+    raft.messages.append(replace(message, to=raft.leader_id, from_=raft.id))
 
 
 def _read_confirmed(raft: Raft, message: Message) -> None:

@@ -178,6 +178,23 @@ RESPONSE_KINDS: Final = frozenset(
 """Kinds that are ignored when they come from outside the configuration."""
 
 
+TERMED_KINDS: Final = frozenset(
+    {
+        MessageKind.APP,
+        MessageKind.APP_RESP,
+        MessageKind.VOTE,
+        MessageKind.VOTE_RESP,
+        MessageKind.SNAP,
+        MessageKind.HEARTBEAT,
+        MessageKind.HEARTBEAT_RESP,
+        MessageKind.TIMEOUT_NOW,
+        MessageKind.READ_INDEX_RESP,
+        MessageKind.PRE_VOTE,
+    }
+)
+"""Kinds that mean nothing without their sender's term; term 0 would pass every check of terms."""
+
+
 @_value
 class Message:
     """Everything members, and the core and its storage, say to each other.

@@ -15,6 +15,7 @@ from dqlite_py.raft.messages import (
     LOCAL_APPLY_THREAD,
     LOCAL_KINDS,
     RESPONSE_KINDS,
+    TERMED_KINDS,
     ConfState,
     Entry,
     EntryKind,
@@ -166,14 +167,16 @@ class RawNode:
     def step(self, message: Message) -> None:
         """Handle a message from another member or from this member's storage.
 
-        Raises LocalMessage for a kind that must not come from another member, PeerNotFound for an
+        Raises LocalMessage for what must not come from another member (a local kind, or term 0
+        where every member sends its term), PeerNotFound for an
         answer from outside the configuration, ProposalDropped for a forwarded proposal without
         effect, InvariantBroken if continuing would be unsafe.
         """
         kind, sender, raft = message.kind, message.from_, self._raft
         if sender not in (LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD):
-            if kind in LOCAL_KINDS:
-                raise LocalMessage(f"{MessageKind(kind).name} from {sender}")
+            if kind in LOCAL_KINDS or (not message.term and kind in TERMED_KINDS):
+                name = MessageKind(kind).name
+                raise LocalMessage(f"{name} of term {message.term} from {sender}")
             if kind in RESPONSE_KINDS and sender not in raft.progress and sender != raft.id:
                 raise PeerNotFound(f"{sender} is not in the configuration")
         raft.step(message)

@@ -380,6 +380,8 @@ def test_local_kinds_and_strangers_are_refused() -> None:
         leader.step(Message(MessageKind.HUP, to=1, from_=2))
     with pytest.raises(LocalMessage):
         leader.step(Message(MessageKind.STORAGE_APPEND_RESP, to=1, from_=2, index=1))
+    with pytest.raises(LocalMessage):
+        leader.step(Message(MessageKind.APP_RESP, to=1, from_=2, index=2))  # without its term
     with pytest.raises(PeerNotFound):
         leader.step(Message(MessageKind.APP_RESP, to=1, from_=9, term=leader.term, index=1))
 

@@ -180,6 +180,14 @@ def test_reads_beyond_the_limit_are_dropped() -> None:
     assert [read.context for read in cluster.reads[1]] == [b"1", b"2"]
 
 
+def test_follower_relays_no_read_of_another_member() -> None:
+    cluster = Cluster()
+    cluster.elect(1)
+    cluster.deliver(Message(MessageKind.READ_INDEX, to=2, from_=3, context=b"misdirected"))
+    cluster.settle()
+    assert cluster.reads[2] == cluster.reads[3] == []
+
+
 def test_read_without_a_leader_is_dropped() -> None:
     cluster = Cluster()
     cluster[1].read_index(b"read")
