@@ -127,7 +127,7 @@ class StateChanges:
     def conf_change(self, entry: Entry) -> None:
         """A membership change is committed: tell the core, the catalogue, the transport."""
         change = decode_conf_change(entry)
-        conf_state = self._raw.apply_conf_change(change)
+        conf_state = self._raw.apply_conf_change(change, index=entry.index)
         catalog = self._history.latest.catalog
         request_id = b""
         if isinstance(change, ConfChange):
