@@ -46,7 +46,7 @@ lint: $(DEV)
 	$(BIN)/python proto/generate.py --check
 
 transcripts: $(DEV)
-	$(BIN)/python -m pytest tests/raft -k transcript
+	$(BIN)/python -m pytest tests/raft/test_raft_transcripts.py
 
 sim: $(DEV)
 	$(BIN)/python -m pytest --long -m long
