@@ -324,13 +324,16 @@ class Pipeline:
         rests_on = self._batches[-1] if self._batches else None
         self._settle_numbers(number)
         answers = [(r.answer, v) for r, v in zip(taken, results, strict=True)]
+        epoch = self._epoch
 
         def confirmed(error: Exception | None) -> None:
-            if error is None and rests_on is not None and not rests_on.committed:
-                if rests_on in self._batches:
-                    rests_on.answers.extend(answers)
-                    return
-                error = LeaderChanged()
+            if error is None and epoch != self._epoch:
+                # The round was begun again under another leadership, which may have moved on
+                # before these requests arrived. They wrote nothing, so they may be sent there.
+                error = NotLeader()
+            elif error is None and rests_on is not None and not rests_on.committed:
+                rests_on.answers.extend(answers)
+                return
             for answer, value in answers:
                 fail(answer, error) if error is not None else settle(answer, value)
 
