@@ -148,6 +148,7 @@ class SimReplica:
                 with suppress(ReadersBusy):
                     hosted.db.close()
                     break
+        self.parts.databases.hosted.clear()  # a start that fails leaves the parts of this life
         self.disk.crash()
 
     async def stop(self) -> None:
