@@ -203,6 +203,7 @@ def test_one_seed_gives_one_trace(tmp_path: Path) -> None:
         assert one == other, f"traces differ at event {number}"
     assert len(first_events) == len(second_events)
     assert first == second
+    assert first.torn_checkpoints, "no member lost power amid a checkpoint: choose another seed"
 
 
 @pytest.mark.long
