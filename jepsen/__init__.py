@@ -1,0 +1,1 @@
+"""A black-box tester: real servers, injected faults, recorded histories, strict checkers."""

@@ -1,0 +1,1 @@
+"""Checkers: each decides whether a history keeps one promise of the store."""

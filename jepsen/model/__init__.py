@@ -1,0 +1,1 @@
+"""Reference models: what a correct store answers."""
