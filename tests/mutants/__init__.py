@@ -1,0 +1,1 @@
+"""The mutation gate: hand-made breakages, each of which some test must notice."""

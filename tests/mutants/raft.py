@@ -1,0 +1,178 @@
+"""Breakages of the Raft core."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS: Final = (
+    Mutant(
+        name="commit-entries-of-earlier-terms",
+        file="raft/replication.py",
+        old="if index <= log.committed or not log.matches(index, raft.term):",
+        new="if index <= log.committed:",
+        slip="a quorum holds it, so it looks committed",
+        breaks="Raft 5.4.2, figure 8: only entries of the own term are committed by counting",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="append-truncates-always",
+        file="raft/log.py",
+        old="            conflict = self._find_conflict(entries)\n",
+        new="            conflict = entries[0].index if entries[0].index > self.committed else "
+        "self._find_conflict(entries)\n",
+        slip="replacing the tail is simpler than comparing it (pysyncobj does so)",
+        breaks="Raft 5.3: an append truncates only on conflict, or it undoes what was acknowledged",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="acknowledgement-of-another-term-counts",
+        file="raft/core.py",
+        old="        if term and term != self.term:\n",
+        new="        if term and term != self.term and not (\n"
+        "            term < self.term and message.kind is MessageKind.APP_RESP\n        ):\n",
+        slip="an acknowledgement names an index, and that seems enough (pysyncobj does so)",
+        breaks="an acknowledgement counts only in its own term",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="read-index-after-one-answer",
+        file="raft/leader.py",
+        old="    sequence = raft.configuration.voters.committed_index(reads.confirmed())\n",
+        new="    sequence = max(reads.confirmed().values())\n",
+        slip="the highest number echoed is taken instead of the quorum's",
+        breaks="Raft 6.4: a read waits for a quorum to confirm the leader",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="read-before-first-commit-of-term",
+        file="raft/leader.py",
+        old="    if not raft.has_committed_in_term():\n"
+        "        raft.postponed_reads.append(message)\n        return\n",
+        new="",
+        slip="the commit index of a new leader looks as good as any",
+        breaks="Raft 6.4 step 1: a read waits for the first commit of the leader's own term",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="heartbeat-confirms-later-reads",
+        file="raft/leader.py",
+        old="        raft.pending_reads.acknowledged(message.from_, message.context)\n",
+        new="        raft.pending_reads.acknowledged(\n"
+        "            message.from_, raft.pending_reads.heartbeat_context()\n        )\n",
+        slip="an answer to any heartbeat is taken as an answer to the latest",
+        breaks="a round confirms only reads that arrived before it began",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="vote-forgotten",
+        file="raft/election.py",
+        old="        raft.election_elapsed = 0\n        raft.vote = message.from_\n",
+        new="        raft.election_elapsed = 0\n",
+        slip="the vote was granted, and recording it was left out",
+        breaks="Raft 5.2: one vote a term",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="vote-without-log-check",
+        file="raft/election.py",
+        old="granted = may_vote and log.is_up_to_date(message.index, message.log_term)",
+        new="granted = may_vote",
+        slip="a free vote is given to whoever asks",
+        breaks="Raft 5.4.1: a leader has everything that was committed",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="vote-sent-before-it-is-durable",
+        file="raft/election.py",
+        old="    raft.messages_after_append.append(\n        Message(\n"
+        "            MessageKind.PRE_VOTE_RESP if is_pre_vote",
+        new="    raft.messages.append(\n        Message(\n"
+        "            MessageKind.PRE_VOTE_RESP if is_pre_vote",
+        slip="an answer looks like any other message",
+        breaks="a vote leaves only after it is durable (persist, then send)",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="append-acknowledged-before-it-is-durable",
+        file="raft/follower.py",
+        old="    answers = raft.messages_after_append\n",
+        new="    answers = raft.messages\n",
+        slip="an answer looks like any other message",
+        breaks="an acknowledgement leaves only after the entries are durable (persist, then send)",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="commit-beyond-what-matched",
+        file="raft/log.py",
+        old="self.commit_to(min(commit, last_new))",
+        new="self.commit_to(min(commit, self._last_index))",
+        slip="bounded by the own log instead of by what the leader's message covered (pysyncobj)",
+        breaks="commit moves only over entries that match the leader's",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="heartbeat-carries-the-whole-commit-index",
+        file="raft/replication.py",
+        old="commit = min(progress.match, raft.log.committed)",
+        new="commit = raft.log.committed",
+        slip="the follower will bound it by its log anyway",
+        breaks="commit moves only over entries that match the leader's",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="stale-snapshot-acknowledged-with-own-end",
+        file="raft/follower.py",
+        old="            index=log.last_index() if restored else log.committed,\n",
+        new="            index=log.last_index(),\n",
+        slip="the follower says where its log ends, matched or not (pysyncobj does so)",
+        breaks="a snapshot that was not taken acknowledges nothing beyond the commit index",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="learner-campaigns",
+        file="raft/core.py",
+        old="own is not None and not own.is_learner and not self.log.has_pending_snapshot()",
+        new="own is not None and not self.log.has_pending_snapshot()",
+        slip="every member that is known may stand for election",
+        breaks="a learner neither votes nor leads",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="removed-leader-leads-on",
+        file="raft/membership.py",
+        old="    if own is None or own.is_learner:\n",
+        new="    if own is not None and own.is_learner:\n",
+        slip="a member that is gone from the table is passed over",
+        breaks="a removed leader steps down and does not count itself",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="leadership-handed-to-a-lagging-member",
+        file="raft/leader.py",
+        old="    if member == raft.lead_transferee and progress.match == raft.log.last_index():\n",
+        new="    if member == raft.lead_transferee:\n",
+        slip="any answer of the successor is taken as being up to date",
+        breaks="Raft 3.10: the successor has the whole log before it campaigns",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="proposals-during-a-transfer",
+        file="raft/leader.py",
+        old="    if raft.lead_transferee:\n        _drop",
+        new="    if False:\n        _drop",
+        slip="the leader still leads, so it goes on",
+        breaks="Raft 3.10: a leader that hands over takes no proposals",
+        chosen_from="design",
+    ),
+    Mutant(
+        name="two-membership-changes-at-once",
+        file="raft/membership.py",
+        old="    if raft.pending_conf_index > applied:\n",
+        new="    if raft.pending_conf_index > raft.log.committed:\n",
+        slip="committed is taken for applied",
+        breaks="Raft 4.1: one membership change at a time, until it is applied",
+        chosen_from="design",
+    ),
+)

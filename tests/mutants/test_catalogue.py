@@ -1,0 +1,33 @@
+"""Every breakage can still be put into the code as it is now."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.catalogue import CATALOGUE
+from tests.mutants.mutant import Mutant
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LEAST = 30
+
+
+@pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
+def test_the_text_to_replace_is_there_exactly_once(mutant: Mutant) -> None:
+    ast.parse(mutant.mutated(mutant.path(ROOT).read_text()))
+
+
+@pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
+def test_the_tests_tried_first_exist(mutant: Mutant) -> None:
+    for node_id in mutant.likely:
+        path, _, name = node_id.partition("::")
+        text = (ROOT / path).read_text()
+        assert not name or f"def {name.partition('[')[0]}(" in text, node_id
+
+
+def test_names_are_unique_and_half_were_chosen_from_the_design() -> None:
+    assert len({mutant.name for mutant in CATALOGUE}) == len(CATALOGUE) >= LEAST
+    from_design = [mutant for mutant in CATALOGUE if mutant.chosen_from == "design"]
+    assert 2 * len(from_design) >= len(CATALOGUE)
