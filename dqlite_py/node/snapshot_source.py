@@ -113,8 +113,10 @@ class SnapshotSource:
             except TimeoutError:
                 await self._drop_unused()
                 continue
-            self._wanted.clear()
             await self._make_stage()
+            # The core asks with every entry it appends; all that asked meanwhile are served by
+            # this stage. Making another at once would take it away before anyone could use it.
+            self._wanted.clear()
 
     async def _drop_unused(self) -> None:
         stage = self._stage
