@@ -8,6 +8,7 @@ import click
 
 from dqlite_py.cluster.tokens import TOKEN_FILE_NAME, Token
 from dqlite_py.errors import StartRefused
+from dqlite_py.storage import token_file
 
 
 @click.command("token")
@@ -26,10 +27,10 @@ def command(data_dir: str, generate: bool) -> None:
         return
     path = f"{data_dir}/{TOKEN_FILE_NAME}"
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read().strip()
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError as error:
         raise StartRefused(
             reason=f"{path}: {error.strerror}; name the server's directory with --data-dir"
         ) from None
-    click.echo(Token.parse(text).text)
+    click.echo(Token.parse(token_file.decode(path, data)).text)

@@ -16,6 +16,7 @@ from dqlite_py.errors import (
     StartRefused,
 )
 from dqlite_py.seams import Disk, replace_file
+from dqlite_py.storage import token_file
 
 FORMAT: Final = 1
 
@@ -42,10 +43,10 @@ class DataDir:
     def open(cls, disk: Disk, path: str, *, cluster_id: int | None = None) -> DataDir:
         """Create ``path`` if needed (mode 0700), lock it and read its identity.
 
-        ``identity`` is ``None`` in a directory that belongs to no cluster yet. Nothing in an
-        existing directory is changed. Raises DataDirInUse when a running server holds it,
-        StartRefused when ``cluster_id`` is given and the directory belongs to another cluster,
-        NewerFormat, CorruptFile, DiskFailed.
+        ``identity`` is ``None`` in a directory that belongs to no cluster yet; databases without
+        one are a member's that lost it. Nothing in an existing directory is changed. Raises
+        DataDirInUse when a running server holds it, StartRefused when ``cluster_id`` is given and
+        the directory belongs to another cluster, NewerFormat, CorruptFile, DiskFailed.
         """
         try:
             disk.mkdir(path)
@@ -59,7 +60,9 @@ class DataDir:
         directory = cls(disk, path, release)
         try:
             directory.identity = directory._load_identity()
-            if directory.identity is not None and cluster_id is not None:
+            if directory.identity is None:
+                directory._require_no_databases()
+            elif cluster_id is not None:
                 directory._require_cluster(directory.identity.cluster_id, cluster_id)
         except Exception:
             release()
@@ -111,13 +114,16 @@ class DataDir:
         self.identity = identity
 
     def load_token(self) -> str | None:
-        """Return the stored token, ``None`` if there is none. Raises DiskFailed."""
+        """Return the stored token, ``None`` if there is none.
+
+        Raises CorruptFile, NewerFormat or DiskFailed.
+        """
         data = self._read(self.token_path)
-        return None if data is None else data.decode(errors="replace").strip()
+        return None if data is None else token_file.decode(self.token_path, data)
 
     def store_token(self, token: str) -> None:
         """Store the token, readable by the owner only; durable on return. Raises DiskFailed."""
-        self._replace(self.token_path, token.encode() + b"\n")
+        self._replace(self.token_path, token_file.encode(token))
 
     def close(self) -> None:
         """Release the lock."""
@@ -140,6 +146,21 @@ class DataDir:
             return Identity(cluster_id, int(document["member_id"], 16), document["name"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptFile(path=path, detail="not an identity file") from error
+
+    def _require_no_databases(self) -> None:
+        """Setting a member up begins by removing what is there: never someone's databases."""
+        try:
+            generations = []
+            if self._disk.exists(self.databases_path):
+                generations = self._disk.listdir(self.databases_path)
+            held = any(self._disk.listdir(f"{self.databases_path}/{one}") for one in generations)
+        except OSError as error:
+            raise DiskFailed(path=self.databases_path, detail=str(error)) from error
+        if held:
+            raise CorruptFile(
+                path=f"{self.path}/identity.json",
+                detail=f"the file is missing, but there are databases in {self.databases_path}",
+            )
 
     def _require_cluster(self, found: int, wanted: int) -> None:
         if found != wanted:

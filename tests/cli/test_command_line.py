@@ -12,6 +12,7 @@ from dqlite_py.cli.log_setup import LineFormatter
 from dqlite_py.cli.main import COMMANDS, main
 from dqlite_py.cli.server import why_stopped
 from dqlite_py.errors import CorruptFile, InvariantBroken, StartRefused
+from dqlite_py.storage import token_file
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -48,9 +49,13 @@ def test_an_endpoint_without_a_server_is_exit_code_1(capsys) -> None:
 
 
 def test_the_token_of_a_data_directory_is_printed(tmp_path, capsys) -> None:
-    (tmp_path / "token").write_text("open-sesame\n")
+    path = tmp_path / "token"
+    path.write_bytes(token_file.encode("open-sesame"))
     assert main(["token", "--data-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "open-sesame\n"
+    path.write_text("open-sesami\n")
+    assert main(["token", "--data-dir", str(tmp_path)]) == 1
+    assert str(path) in capsys.readouterr().err
 
 
 def test_a_generated_token_is_printed_alone(capsys) -> None:
