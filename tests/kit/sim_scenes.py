@@ -12,6 +12,7 @@ from dqlite_py.node import entries
 from dqlite_py.node.entries import FramesEntry
 from dqlite_py.node.limits import ReplicaLimits
 from dqlite_py.pb import rpc_pb2
+from dqlite_py.seams import Worker
 from tests.kit.loop import quick_jobs, run_virtual
 from tests.kit.sim_cluster import SMALL_LIMITS, SimCluster, SimReplica
 
@@ -102,6 +103,25 @@ def slow_down(member: SimReplica, worker: str, latency_s: float) -> Callable[[],
         workers.latency_s = quick_jobs
 
     return undo
+
+
+class LateWorker:
+    """A worker whose results reach the event loop late."""
+
+    def __init__(self, worker: Worker, delay_s: float) -> None:
+        self._worker = worker
+        self._delay_s = delay_s
+
+    def run(self, job: Callable[[], Any]) -> Awaitable[Any]:
+        async def late() -> Any:
+            result = await self._worker.run(job)
+            await asyncio.sleep(self._delay_s)
+            return result
+
+        return late()
+
+    def close(self) -> None:
+        self._worker.close()
 
 
 class NothingSurvives(random.Random):

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dqlite_py.db.database import Database
 from dqlite_py.errors import CorruptFile, DiskFailed, DqliteError, StartRefused
 from dqlite_py.node.hosted import HostedDatabase
-from dqlite_py.seams import Worker
 from dqlite_py.storage import base_index, manifest
 from dqlite_py.storage.base_index import BaseIndex
 from dqlite_py.storage.raft_storage import RaftStorage
 from tests.kit.disk import PowerCut, SimulatedDisk
 from tests.kit.sim_cluster import SMALL_STORAGE, SimCluster, SimReplica
 from tests.kit.sim_scenes import (
+    LateWorker,
     NothingSurvives,
     assert_identical,
     get,
@@ -180,25 +179,6 @@ def test_file_base_and_manifest_are_durable_in_this_order_before_a_segment_goes(
         assert latest == sorted(latest)
 
     play(tmp_path, scene)
-
-
-class LateWorker:
-    """A worker whose results reach the event loop late."""
-
-    def __init__(self, worker: Worker, delay_s: float) -> None:
-        self._worker = worker
-        self._delay_s = delay_s
-
-    def run(self, job: Callable[[], Any]) -> Awaitable[Any]:
-        async def late() -> Any:
-            result = await self._worker.run(job)
-            await asyncio.sleep(self._delay_s)
-            return result
-
-        return late()
-
-    def close(self) -> None:
-        self._worker.close()
 
 
 @pytest.mark.parametrize("leads", [True, False])
