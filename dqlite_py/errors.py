@@ -130,6 +130,12 @@ class PeerFailed(OutcomeUnknown):
     FIELDS = ("detail",)
 
 
+class SnapshotDamaged(OutcomeUnknown):
+    """A snapshot arrived with other bytes than its sender once read; it must be made anew."""
+
+    FIELDS = ("detail",)
+
+
 # --- the request certainly did not happen ------------------------------------------------------
 class RequestRefused(DqliteError):
     """The request had no effect."""

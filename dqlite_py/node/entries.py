@@ -61,11 +61,18 @@ def encode_create(name: str, page_size: int, genesis: bytes) -> bytes:
 def decode(data: bytes) -> FramesEntry | CreateEntry | None:
     """Return what an entry means; None for the empty entry of a new leader.
 
-    Raises NewerFormat for a version this program does not know and InvariantBroken for an
-    unknown kind: the log's checksum held, so the bytes are what some member meant to write.
+    Raises NewerFormat for a version this program does not know and InvariantBroken for anything
+    else: the log's checksum held, so the bytes are what some member meant to write.
     """
     if not data:
         return None
+    try:
+        return _decode(data)
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise InvariantBroken(detail=f"raft entry that is not whole: {error}") from error
+
+
+def _decode(data: bytes) -> FramesEntry | CreateEntry:
     kind, version = data[0], data[1]
     if version != _VERSION:
         raise NewerFormat(path="raft entry", found=version, supported=_VERSION)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-import msgpack
-
-from dqlite_py.errors import PeerFailed
+from dqlite_py.errors import PeerFailed, SnapshotDamaged
 from dqlite_py.node.databases import DatabaseSet
-from dqlite_py.node.snapshot_format import SnapshotHead, decode_head
+from dqlite_py.node.snapshot_format import (
+    SnapshotHead,
+    decode_chunk,
+    decode_head,
+    decode_place,
+    encode_place,
+)
 from dqlite_py.raft import Message
 from dqlite_py.seams import Disk, DiskFile, Worker
 from dqlite_py.storage import base_index
@@ -55,8 +58,7 @@ class SnapshotSink:
             self._incoming = None
             await self._files.run(lambda: self._start(generation, incoming))
             incoming = self._incoming = Incoming(head, generation)
-        answer: bytes = msgpack.packb([incoming.file_number, incoming.offset])
-        return answer
+        return encode_place(incoming.file_number, incoming.offset)
 
     def _start(self, generation: int, abandoned: Incoming | None) -> None:
         if abandoned is not None and abandoned.file is not None:
@@ -69,15 +71,15 @@ class SnapshotSink:
 
     async def chunk(self, payload: bytes) -> bytes:
         """Write one chunk; it must be the next one."""
-        index, term, file_number, offset, crc, data = msgpack.unpackb(payload)
-        incoming = self._matching(index, term)
-        if (file_number, offset) == (incoming.file_number, incoming.offset - len(data)):
+        chunk = decode_chunk(payload)
+        incoming = self._matching(chunk.index, chunk.term)
+        here = (chunk.file_number, chunk.offset)
+        if here == (incoming.file_number, incoming.offset - len(chunk.data)):
             return b""  # a repeat of the chunk whose answer was lost
-        if (file_number, offset) != (incoming.file_number, incoming.offset):
-            raise PeerFailed(detail=f"snapshot chunk {file_number}/{offset} out of order")
-        if zlib.crc32(data) != crc:
-            raise PeerFailed(detail=f"snapshot chunk {file_number}/{offset} was damaged")
-        await self._files.run(lambda: self._write(incoming, data))
+        whole = incoming.file_number == len(incoming.head.files)
+        if whole or here != (incoming.file_number, incoming.offset):
+            raise PeerFailed(detail=f"snapshot chunk {here[0]}/{here[1]} out of order")
+        await self._files.run(lambda: self._write(incoming, chunk.data))
         return b""
 
     def _write(self, incoming: Incoming, data: bytes) -> None:
@@ -95,13 +97,13 @@ class SnapshotSink:
             incoming.file = None
             if incoming.digest.digest() != expected.sha256:
                 self._incoming = None
-                raise PeerFailed(detail=f"snapshot of {expected.name} was damaged on the way")
+                raise SnapshotDamaged(detail=f"the image of {expected.name} has another SHA-256")
             incoming.file_number += 1
             incoming.offset = 0
 
     async def finish(self, payload: bytes) -> bytes:
         """All chunks are here: make bases and directory durable."""
-        index, term = msgpack.unpackb(payload)
+        index, term = decode_place(payload)
         incoming = self._matching(index, term)
         if incoming.file_number != len(incoming.head.files):
             raise PeerFailed(detail="snapshot is not complete")

@@ -8,23 +8,28 @@ are held off while the files are copied.
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import Any
 
-import msgpack
-
-from dqlite_py.errors import DqliteError
+from dqlite_py.errors import CorruptFile, DqliteError, Fatal, SnapshotDamaged
 from dqlite_py.node import catalog
 from dqlite_py.node.catalog import Version
 from dqlite_py.node.checkpoints import Checkpointer
 from dqlite_py.node.databases import DatabaseSet
 from dqlite_py.node.hosted import HostedDatabase
 from dqlite_py.node.limits import ReplicaLimits
-from dqlite_py.node.snapshot_format import SnapshotFile, SnapshotHead, encode_head
+from dqlite_py.node.snapshot_format import (
+    SnapshotChunk,
+    SnapshotFile,
+    SnapshotHead,
+    decode_place,
+    encode_chunk,
+    encode_head,
+    encode_place,
+)
 from dqlite_py.raft import Message, Snapshot, SnapshotTemporarilyUnavailable
 from dqlite_py.seams import Clock, Disk, Worker
 
@@ -53,6 +58,7 @@ class _Stage:
     directory: str
     used_s: float
     streams: int = 0
+    spoiled: bool = False  # a receiver found other bytes than were copied: make another
 
 
 class SnapshotSource:
@@ -97,7 +103,7 @@ class SnapshotSource:
         # A core refuses a snapshot whose configuration does not contain it, so one from before
         # the last membership change is of no use to the member that was added.
         oldest = max(self._ports.first_index() - 1, self._ports.last_change())
-        if stage is None or stage.head.index < oldest:
+        if stage is None or stage.spoiled or stage.head.index < oldest:
             self._wanted.set()
             raise SnapshotTemporarilyUnavailable
         stage.used_s = self._clock.now_s()
@@ -199,6 +205,10 @@ class SnapshotSource:
         try:
             await self._transfer(message.to, stage)
             ok = True
+        except Fatal as error:
+            self._ports.failed(error)
+        except SnapshotDamaged:
+            stage.spoiled = True
         except DqliteError:
             ok = False  # reported below: the core probes this member again and asks anew
         except OSError as error:
@@ -217,19 +227,19 @@ class SnapshotSource:
         head = stage.head
         call = self._ports.call
         answer = await call(to, "snapshot.begin", encode_head(head), timeout_s)
-        file_number, offset = msgpack.unpackb(answer)
+        file_number, offset = decode_place(answer)
         while file_number < len(head.files):
             file = head.files[file_number]
             path = f"{stage.directory}/{file.name}"
             while offset < file.size_bytes:
-                chunk = await self._files.run(partial(self._chunk, path, offset))
-                payload = msgpack.packb(
-                    [head.index, head.term, file_number, offset, zlib.crc32(chunk), chunk]
-                )
-                await call(to, "snapshot.chunk", payload, timeout_s)
-                offset += len(chunk)
+                data = await self._files.run(partial(self._chunk, path, offset))
+                if not data:
+                    raise CorruptFile(path=path, detail=f"the copy ends at {offset}")
+                chunk = SnapshotChunk(head.index, head.term, file_number, offset, data)
+                await call(to, "snapshot.chunk", encode_chunk(chunk), timeout_s)
+                offset += len(data)
             file_number, offset = file_number + 1, 0
-        await call(to, "snapshot.finish", msgpack.packb([head.index, head.term]), timeout_s)
+        await call(to, "snapshot.finish", encode_place(head.index, head.term), timeout_s)
 
     def _chunk(self, path: str, offset: int) -> bytes:
         file = self._disk.open(path)
