@@ -62,6 +62,18 @@ def test_a_speculative_compact_revision_hides_nothing(etcd: SingleEtcd) -> None:
         etcd.range(b"a", revision=2)
 
 
+def test_rows_are_not_deleted_under_a_speculative_compact_revision(etcd: SingleEtcd) -> None:
+    etcd.put(b"a")
+    note = speculate(etcd, Command(Kind.COMPACT, rpc.CompactionRequest(revision=3)))
+    step = Command(Kind.COMPACT_STEP, rpc.CompactionRequest(revision=3))
+    with pytest.raises(errors.FutureRevision):
+        speculate(etcd, step)
+    assert etcd.keys(b"a", revision=2) == [b"a"]
+    etcd.machine.before_apply(note)
+    etcd.machine.applied(9, note)
+    speculate(etcd, step)
+
+
 def test_a_read_whose_snapshot_lacks_rows_is_refused_or_run_again(etcd: SingleEtcd) -> None:
     """Between choosing the revision and fixing the snapshot, compaction may go past it."""
     read, pending = etcd.replica.read_now, []

@@ -15,6 +15,7 @@ from dqlite_py.storage import DataDir, Identity, Manifest
 from dqlite_py.storage import base_index as base
 from dqlite_py.storage import manifest as manifests
 from dqlite_py.storage.datadir import _check
+from dqlite_py.storage.sealed import load_sealed, store_sealed
 from dqlite_py.system.disk import OsDisk
 from tests.kit.disk import PowerCut, SimulatedDisk
 
@@ -125,3 +126,12 @@ def test_an_absent_file_is_none() -> None:
     disk.mkdir("/d")
     assert manifests.load(disk, "/d") is None
     assert base.load(disk, "/d/etcd.base") is None
+
+
+def test_a_sealed_file_of_the_very_next_version_is_refused() -> None:
+    disk = SimulatedDisk(Random(0))
+    disk.mkdir("/d")
+    store_sealed(disk, "/d/file", b"KIND", 2, b"body")
+    assert load_sealed(disk, "/d/file", b"KIND", 2) == b"body"
+    with pytest.raises(NewerFormat):
+        load_sealed(disk, "/d/file", b"KIND", 1)
