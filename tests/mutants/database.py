@@ -15,6 +15,9 @@ MUTANTS: Final = (
         slip="the number of another lock is taken (recovery's)",
         breaks="trap T1, invariant 1: injection holds WAL_WRITE_LOCK",
         chosen_from="design",
+        likely=(
+            "vfs/test_vfs_wal.py::test_a_local_write_transaction_excludes_injection_and_rollback",
+        ),
     ),
     Mutant(
         name="connections-survive-a-rollback",
@@ -28,6 +31,7 @@ MUTANTS: Final = (
         slip="SQLite notices a changed database by itself",
         breaks="trap T2, invariant 3: a schema cookie comes again with another schema",
         chosen_from="design",
+        likely=("db/test_db_rollback.py::test_a_statement_prepared_on_lost_schema_is_never_used",),
     ),
     Mutant(
         name="header-comes-again",
@@ -37,6 +41,7 @@ MUTANTS: Final = (
         slip="the number of frames already says which state it is",
         breaks="trap T3, invariant 2: iChange never repeats in a node's life",
         chosen_from="design",
+        likely=("db/test_db_rollback.py::test_no_header_ever_comes_again",),
     ),
     Mutant(
         name="rollback-keeps-the-backfill-count",
@@ -47,6 +52,7 @@ MUTANTS: Final = (
         slip="what was copied stays copied",
         breaks="trap T6: a pinned checkpoint skips pages whose newest frame is then taken back",
         chosen_from="design",
+        likely=("vfs/test_vfs_leftovers.py::test_a_pinned_checkpoint_of_speculation_is_survived",),
     ),
     Mutant(
         name="checkpoint-on-close",
@@ -56,6 +62,7 @@ MUTANTS: Final = (
         slip="one of eight settings is left out",
         breaks="trap T7, invariant 8: closing never writes frames into the file",
         chosen_from="design",
+        likely=("db/test_db_connections.py::test_every_connection_is_configured",),
     ),
     Mutant(
         name="frames-counted-by-the-list",
@@ -65,6 +72,10 @@ MUTANTS: Final = (
         slip="the list of frames is the log, so its length seems to be the end",
         breaks="invariant 6: frame writes are not append-only; mxFrame says what is committed",
         chosen_from="design",
+        likely=(
+            "vfs/test_vfs_leftovers.py::test_leftovers_of_an_aborted_spill_never_count",
+            "db/test_db_chaos.py::test_members_stay_equal_through_chaos",
+        ),
     ),
     Mutant(
         name="wal-restarts-before-it-is-copied",
@@ -74,6 +85,7 @@ MUTANTS: Final = (
         slip="a checkpoint has run, so the WAL seems free",
         breaks="the WAL restarts only when every frame is in the file",
         chosen_from="design",
+        likely=("db/test_db_checkpoint.py::test_a_reader_on_frames_delays_the_restart_only",),
     ),
     Mutant(
         name="wal-restarts-under-a-reader",
@@ -87,6 +99,7 @@ MUTANTS: Final = (
         slip="only the first read mark is asked",
         breaks="trap T8: frames are not taken away under a reader",
         chosen_from="design",
+        likely=("db/test_db_checkpoint.py::test_a_reader_on_frames_delays_the_restart_only",),
     ),
     Mutant(
         name="checkpoint-of-speculation",
@@ -97,6 +110,7 @@ MUTANTS: Final = (
         slip="the caller is trusted to have waited",
         breaks="invariant 4: only committed frames reach the file",
         chosen_from="design",
+        likely=("db/test_db_checkpoint.py::test_speculation_is_never_checkpointed",),
     ),
     Mutant(
         name="pinned-checkpoint-counts-as-complete",
@@ -106,6 +120,10 @@ MUTANTS: Final = (
         slip="SQLite reported no error",
         breaks="invariant 4: the log is trimmed only after busy == 0 and log == ckpt",
         chosen_from="design",
+        likely=(
+            "db/test_db_checkpoint.py::test_a_reader_on_frames_delays_the_restart_only",
+            "db/test_db_rollback.py",
+        ),
     ),
     Mutant(
         name="file-not-synced-after-a-racing-checkpoint",
@@ -115,6 +133,9 @@ MUTANTS: Final = (
         slip="SQLite syncs the file by itself",
         breaks="rule 3: database fsync before the base file",
         chosen_from="design",
+        likely=(
+            "db/test_db_checkpoint.py::test_the_file_is_synced_even_if_frames_arrive_meanwhile",
+        ),
     ),
     Mutant(
         name="files-never-synced",
@@ -124,6 +145,9 @@ MUTANTS: Final = (
         slip="the Raft log is durable, so SQLite need not sync",
         breaks="rule 3: database fsync before the base file; rule 7: the limit's signal",
         chosen_from="design",
+        likely=(
+            "db/test_db_checkpoint.py::test_the_limit_is_fixed_before_the_first_page_is_written",
+        ),
     ),
     Mutant(
         name="pages-written-before-the-commit-index",
@@ -133,6 +157,9 @@ MUTANTS: Final = (
         slip="told at the end, it is told all the same",
         breaks="rules 2 and 7: the limit is announced before the first page write",
         chosen_from="design",
+        likely=(
+            "db/test_db_checkpoint.py::test_the_limit_is_fixed_before_the_first_page_is_written",
+        ),
     ),
     Mutant(
         name="snapshot-number-sampled-too-early",
@@ -144,6 +171,7 @@ MUTANTS: Final = (
         slip="BEGIN is taken to fix the snapshot",
         breaks="rule 4: a gated read samples after its first step",
         chosen_from="design",
+        likely=("db/test_db_readers.py::test_a_snapshot_is_fixed_before_the_first_step",),
     ),
     Mutant(
         name="injection-on-top-of-speculation",
@@ -153,6 +181,7 @@ MUTANTS: Final = (
         slip="the caller is trusted to have rolled back",
         breaks="rule 1: a page image is valid only on its exact log prefix",
         chosen_from="design",
+        likely=("db/test_db_rollback.py::test_pages_are_injected_only_without_speculation",),
     ),
     Mutant(
         name="counters-stay-when-a-request-is-undone",
@@ -162,6 +191,7 @@ MUTANTS: Final = (
         slip="SQLite's state is back, so all seems back",
         breaks="rule 8: revision counters restore with ROLLBACK TO",
         chosen_from="design",
+        likely=("db/test_db_batches.py::test_a_refused_job_is_undone_alone",),
     ),
     Mutant(
         name="counters-stay-when-a-batch-is-rerun",
@@ -171,6 +201,7 @@ MUTANTS: Final = (
         slip="the rerun sets them anyway",
         breaks="rule 8: a batch that is run again starts from the same counters",
         chosen_from="design",
+        likely=("db/test_db_batches.py::test_a_job_that_ends_the_transaction_costs_only_itself",),
     ),
     Mutant(
         name="ended-transaction-continued",
@@ -181,6 +212,7 @@ MUTANTS: Final = (
         slip="a new transaction is begun for those that follow",
         breaks="rule 8: what ended the transaction took the earlier requests' effects along",
         chosen_from="design",
+        likely=("db/test_db_batches.py::test_a_job_that_ends_the_transaction_costs_only_itself",),
     ),
     Mutant(
         name="entry-limit-not-enforced",
@@ -191,5 +223,73 @@ MUTANTS: Final = (
         slip="the request's size was checked already",
         breaks="rule 8: a transaction beyond the entry limit is refused before COMMIT",
         chosen_from="design",
+        likely=(
+            "db/test_db_batches.py::test_a_request_above_the_entry_limit_is_refused_before_commit",
+        ),
+    ),
+    Mutant(
+        name="leftover-index-entries-stay",
+        file="vfs/wal_index.py",
+        old="            elif pages[position]:\n                self._cleanup(region, position)\n",
+        new="",
+        slip="entries behind the end seem harmless",
+        breaks="entries of aborted commits never count",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="first-region-one-frame-shorter",
+        file="vfs/wal_index.py",
+        old="    if frame <= FIRST_REGION_FRAMES:\n",
+        new="    if frame < FIRST_REGION_FRAMES:\n",
+        slip="off by one at the first region's end",
+        breaks="the wal-index is the one SQLite would write, past one region too",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="first-image-of-a-page-is-shipped",
+        file="vfs/capture.py",
+        old="strict=True))\n",
+        new="strict=True))\n"
+        "    pages = {**pages, **dict(reversed([*zip(wal.numbers[first:max_frame],"
+        " wal.images[first:max_frame], strict=True)]))}\n",
+        slip="a page is taken once, and the first time it is met",
+        breaks="of a page that was spilled and written again the last image counts",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="size-flag-of-an-overwritten-frame-stays",
+        file="vfs/wal.py",
+        old="                self.commit_sizes[frame] = commit_size\n",
+        new="                self.commit_sizes[frame] = commit_size or self.commit_sizes[frame]\n",
+        slip="a commit is taken to stay one",
+        breaks="invariant 6: frames are overwritten, and with them whether they commit",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="frames-of-a-restarted-wal-sought-at-the-old-place",
+        file="db/database.py",
+        old="                first = 0\n                self._committed = Position(",
+        new="                self._committed = Position(",
+        slip="the position before the batch is still at hand",
+        breaks="trap T10: SQLite restarts the WAL by itself, and capture begins at 0 then",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="deferred-keys-wait-for-the-commit",
+        file="db/batch.py",
+        old="if connection.status(_DEFERRED_KEYS)[0] and not isinstance(result, DqliteError):\n",
+        new="if connection.status(_DEFERRED_KEYS)[0] < 0:\n",
+        slip="SQLite checks them anyway",
+        breaks="rule 8: a failure at COMMIT has no culprit, so keys are due with each request",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="rollback-does-not-wait-for-readers",
+        file="db/readers.py",
+        old="        if len(taken) != len(self._all) or self._interrupting:\n",
+        new="        if self._interrupting:\n",
+        slip="they were interrupted, so they are gone",
+        breaks="trap T8, invariant 3: rollback waits until nobody reads",
+        chosen_from="code",
     ),
 )

@@ -19,8 +19,8 @@ class Mutant:
 
     ``file`` is relative to the package directory. ``slip`` says how somebody comes to write it,
     ``breaks`` which promise it breaks. ``chosen_from`` tells whether it was chosen from the design
-    alone, before any test was read, or from the code. ``likely`` are the pytest node ids tried
-    first; the tests of the packages in ``suites`` follow.
+    alone, before any test was read, or from the code. ``likely`` are the pytest node ids, from
+    tests/ on, tried first; those of ``suites`` follow.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Mutant:
 
     @property
     def suites(self) -> tuple[str, ...]:
-        """The test directories that speak for the package of ``file``, the nearest first."""
+        """Directories or patterns of tests that speak for this package, the nearest first."""
         return _SUITES[self.file.partition("/")[0]]
 
     def mutated(self, text: str) -> str:
@@ -49,14 +49,15 @@ class Mutant:
         return text.replace(self.old, self.new)
 
 
+_RULES: Final = "tests/node/test_node_[rm]*.py"  # directed tests; the rest are long simulations
 _SUITES: Final = {
-    "raft": ("tests/raft", "tests/node"),
-    "storage": ("tests/storage", "tests/node"),
-    "seams.py": ("tests/storage", "tests/node"),
-    "vfs": ("tests/vfs", "tests/db", "tests/node"),
-    "db": ("tests/db", "tests/vfs", "tests/kv", "tests/node"),
-    "node": ("tests/node", "tests/simulation"),
-    "kv": ("tests/kv", "tests/node"),
+    "raft": ("tests/raft", _RULES),
+    "storage": ("tests/storage", _RULES),
+    "seams.py": ("tests/storage", _RULES),
+    "vfs": ("tests/vfs", "tests/db", _RULES),
+    "db": ("tests/db", "tests/vfs", "tests/kv", _RULES),
+    "node": (_RULES, "tests/node", "tests/simulation"),
+    "kv": ("tests/kv", _RULES),
     "lease": ("tests/lease",),
     "watch": ("tests/watch",),
 }

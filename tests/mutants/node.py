@@ -10,11 +10,17 @@ MUTANTS: Final = (
     Mutant(
         name="executes-before-own-no-op-is-applied",
         file="node/leadership.py",
-        old="        if leads and not self._term and self._applied.index >= raw.term_start_index:\n",
-        new="        if leads and not self._term:\n",
+        old="not self._term and self._applied.index >= raw.term_start_index:\n"
+        "            self._term = raw.term\n"
+        "            self._start_index = raw.term_start_index\n",
+        new="not self._term:\n            self._term = raw.term\n"
+        "            self._start_index = self._applied.index\n",
         slip="a leader leads from the moment it is elected",
         breaks="rule 1: nothing executes until the no-op of the own term is applied",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_leading.py::test_a_leader_executes_nothing_before_its_own_no_op_is_applied",
+        ),
     ),
     Mutant(
         name="speculation-not-rolled-back",
@@ -24,15 +30,9 @@ MUTANTS: Final = (
         slip="what was executed will surely be committed by the next leader",
         breaks="decision 2: losing leadership rolls back to the committed position",
         chosen_from="design",
-    ),
-    Mutant(
-        name="injects-over-speculation",
-        file="node/applier.py",
-        old="        self._ports.stop_speculation(hosted)\n",
-        new="",
-        slip="a follower has nothing speculative",
-        breaks="rule 1: before anything else is injected, speculation is rolled back",
-        chosen_from="design",
+        likely=(
+            "node/test_node_rules_leading.py::test_what_an_isolated_leader_executed_is_rolled_back",
+        ),
     ),
     Mutant(
         name="speculation-known-by-index-alone",
@@ -42,16 +42,19 @@ MUTANTS: Final = (
         slip="an index seems to name an entry",
         breaks="rule 1: injection is skipped only for the (term, index) executed here",
         chosen_from="design",
+        likely=("node/test_node_rules_leading.py",),
     ),
     Mutant(
         name="refused-proposal-left-in-the-wal",
         file="node/pipeline.py",
-        old="            # Not this pipeline's batch any more, but it changed the WAL: roll it back.\n"
-        "            self._proposer.speculation_failed()\n",
-        new="",
+        old="the WAL: roll it back.\n            self._proposer.speculation_failed()\n",
+        new="the WAL: roll it back.\n",
         slip="the requests were answered, so the case seems closed",
         breaks="rule 1: a refused proposal rolls back and steps down",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_leading.py::test_a_dropped_proposal_is_rolled_back_and_the_write_done_once_elsewhere",
+        ),
     ),
     Mutant(
         name="proposed-in-whatever-term",
@@ -61,6 +64,9 @@ MUTANTS: Final = (
         slip="a leader may propose",
         breaks="rule 1: frames are proposed only in the term they were executed in",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_leading.py::test_a_proposal_stands_in_the_term_it_was_made_for",
+        ),
     ),
     Mutant(
         name="frames-applied-on-any-prefix",
@@ -70,6 +76,9 @@ MUTANTS: Final = (
         slip="and for or",
         breaks="rule 1: a frame entry names its term and its predecessor, and both are checked",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_leading.py::test_members_stop_rather_than_apply_frames_of_another_prefix",
+        ),
     ),
     Mutant(
         name="sql-before-replay-is-done",
@@ -79,6 +88,9 @@ MUTANTS: Final = (
         slip="the file is there, so it can be opened",
         breaks="rule 2, invariant 5: no SQL before everything durably committed is in place",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_disk.py::test_replay_ends_at_the_durable_commit_index_and_sql_waits_for_it",
+        ),
     ),
     Mutant(
         name="checkpoint-before-commit-is-durable",
@@ -88,6 +100,9 @@ MUTANTS: Final = (
         slip="a quorum has it, so it cannot be lost",
         breaks="rule 2: a commit index covering every frame is durable before the first page write",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_disk.py::test_a_commit_index_covering_its_frames_is_durable_before_a_checkpoint_writes",
+        ),
     ),
     Mutant(
         name="starts-with-a-base-beyond-its-log",
@@ -97,6 +112,7 @@ MUTANTS: Final = (
         slip="off by one",
         breaks="rule 2: commit < base refuses to start",
         chosen_from="design",
+        likely=("node/test_node_rules_disk.py::test_a_commit_index_below_a_base_refuses_to_start",),
     ),
     Mutant(
         name="base-sampled-after-the-checkpoint",
@@ -107,6 +123,9 @@ MUTANTS: Final = (
         slip="the newest figures are taken",
         breaks="rule 3: the base is sampled before the checkpoint",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_disk.py::test_the_base_is_that_of_the_checkpoints_beginning",
+        ),
     ),
     Mutant(
         name="trims-after-an-incomplete-checkpoint",
@@ -116,27 +135,31 @@ MUTANTS: Final = (
         slip="the checkpoint has run",
         breaks="invariant 4: the log is trimmed only after a complete checkpoint",
         chosen_from="design",
+        likely=("node/test_node_rules_disk.py",),
     ),
     Mutant(
-        name="checkpoints-while-speculative",
-        file="node/checkpoints.py",
-        old="                if not any(h.speculation or h.rolling_back for h, _ in databases):\n",
-        new="                if not any(h.rolling_back for h, _ in databases):\n",
-        slip="drained is taken to say it all",
-        breaks="invariant 4: a checkpoint only while nothing is speculative",
+        name="checkpoint-without-closing-the-gate",
+        file="node/pipeline.py",
+        old="        if self._gates or not self._proposer.has_room():\n",
+        new="        if not self._proposer.has_room():\n",
+        slip="waiting until nothing is uncommitted is taken to be enough",
+        breaks="rule 7, invariant 4: no batch is admitted until the checkpoint fixed its limit",
         chosen_from="design",
+        likely=("node/test_node_rules_load.py", "node/test_node_rules_snapshots.py"),
     ),
     Mutant(
         name="segments-dropped-before-the-manifest",
         file="node/state.py",
-        old="            await self.store_manifest(manifest)\n"
-        "            result = await self._log_worker.run(lambda: self._storage.compact(manifest))\n",
-        new="            result = await self._log_worker.run("
-        "lambda: self._storage.compact(manifest))\n"
-        "            await self.store_manifest(manifest)\n",
+        old="        await self.store_manifest(manifest)\n"
+        "        result = await self._log_worker.run(lambda: self._storage.compact(manifest))\n",
+        new="        result = await self._log_worker.run(lambda: self._storage.compact(manifest))\n"
+        "        await self.store_manifest(manifest)\n",
         slip="two steps in the wrong order",
         breaks="rule 5: the manifest is durable before the log is trimmed",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_disk.py::test_file_base_and_manifest_are_durable_in_this_order_before_a_segment_goes",
+        ),
     ),
     Mutant(
         name="log-restarted-before-the-manifest",
@@ -148,6 +171,9 @@ MUTANTS: Final = (
         slip="two steps in the wrong order",
         breaks="rule 6: one manifest rename switches; only then the old log goes",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_snapshots.py::test_a_power_cut_while_installing_leaves_the_old_or_the_new_state",
+        ),
     ),
     Mutant(
         name="snapshot-acknowledged-before-the-manifest",
@@ -158,16 +184,20 @@ MUTANTS: Final = (
         slip="the files are here, so the sender may know",
         breaks="rule 6: a snapshot is acknowledged only after the manifest is durable",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_snapshots.py::test_a_snapshot_is_acknowledged_only_when_it_is_installed",
+        ),
     ),
     Mutant(
         name="failed-snapshot-acknowledged",
         file="node/driver.py",
-        old="        except Exception as error:\n            self._ports.failed(error)\n"
-        "            return\n        self._writing = False\n        if not",
-        new="        except Exception:\n            pass\n        self._writing = False\n        if not",
+        old="            self._ports.failed(error)\n            return\n"
+        "        self._writing = False\n        if not",
+        new="            self._scheduled = False\n        self._writing = False\n        if not",
         slip="an error in loading is swallowed (pysyncobj does so)",
         breaks="a snapshot that failed to load is never acknowledged",
         chosen_from="design",
+        likely=("node/test_node_rules_snapshots.py",),
     ),
     Mutant(
         name="received-file-not-synced",
@@ -177,6 +207,9 @@ MUTANTS: Final = (
         slip="the digest matched, so the file is right",
         breaks="rule 6: the new generation's files are durable before the switch",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_snapshots.py::test_a_power_cut_while_installing_leaves_the_old_or_the_new_state",
+        ),
     ),
     Mutant(
         name="snapshot-says-newer-frames-than-its-image",
@@ -186,6 +219,9 @@ MUTANTS: Final = (
         slip="the newest figure is taken",
         breaks="rule 6: a snapshot stands at exactly one index",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_snapshots.py::test_a_snapshot_is_taken_sent_and_installed_under_constant_writes",
+        ),
     ),
     Mutant(
         name="answers-before-commit",
@@ -196,6 +232,10 @@ MUTANTS: Final = (
         slip="it is executed and proposed, what can go wrong",
         breaks="decision 2: no answer leaves before Raft has committed what it rests on",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_leading.py::test_what_an_isolated_leader_executed_is_rolled_back",
+            "node/test_node_rules_answers.py",
+        ),
     ),
     Mutant(
         name="unchanged-request-answered-at-once",
@@ -205,6 +245,9 @@ MUTANTS: Final = (
         slip="nothing was written, so nothing need be waited for",
         breaks="rule 4: a request without effect completes a read round begun after it arrived",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_answers.py::test_an_unchanged_write_waits_for_a_round_begun_after_it_arrived",
+        ),
     ),
     Mutant(
         name="unchanged-request-answered-on-speculation",
@@ -214,6 +257,9 @@ MUTANTS: Final = (
         slip="the read round is taken to be enough",
         breaks="rule 4: an answer waits for the batches below the state it saw",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_answers.py::test_an_unchanged_write_waits_for_the_uncommitted_batch_it_was_executed_on",
+        ),
     ),
     Mutant(
         name="lost-proposal-answered-as-refused",
@@ -223,6 +269,10 @@ MUTANTS: Final = (
         slip="this member does not lead any more, so it says so",
         breaks="decision 9: unknown is not failed, and never repeated",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_leading.py",
+            "node/test_node_rules_members.py",
+        ),
     ),
     Mutant(
         name="gated-read-does-not-wait",
@@ -233,6 +283,9 @@ MUTANTS: Final = (
         slip="no rollback happened, so what was seen looks good",
         breaks="rule 4: a gated read waits for the batch it saw",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_answers.py::test_a_gated_read_never_returns_what_is_rolled_back_later",
+        ),
     ),
     Mutant(
         name="rolled-back-read-is-answered",
@@ -242,6 +295,9 @@ MUTANTS: Final = (
         slip="whoever waits is released",
         breaks="rule 4: a rollback fails the wait and the read runs again",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_answers.py::test_a_gated_read_never_returns_what_is_rolled_back_later",
+        ),
     ),
     Mutant(
         name="batch-numbered-after-its-commit",
@@ -257,6 +313,7 @@ MUTANTS: Final = (
         slip="a batch gets its number when it is done",
         breaks="rule 4: the writer takes its number before COMMIT",
         chosen_from="design",
+        likely=("node/test_node_mutants.py",),
     ),
     Mutant(
         name="late-reader-joins-a-round-under-way",
@@ -267,6 +324,9 @@ MUTANTS: Final = (
         slip="one round for all saves messages",
         breaks="Raft 6.4: a round answers only for what arrived before it began",
         chosen_from="design",
+        likely=(
+            "node/test_node_rules_answers.py::test_an_unchanged_write_waits_for_a_round_begun_after_it_arrived",
+        ),
     ),
     Mutant(
         name="read-does-not-wait-until-applied",
@@ -276,6 +336,7 @@ MUTANTS: Final = (
         slip="the leader is confirmed, so the read may run",
         breaks="Raft 6.4: a read runs once the read index is applied here",
         chosen_from="design",
+        likely=("node/test_node_rules_answers.py",),
     ),
     Mutant(
         name="acknowledgement-overtakes-the-disk",
@@ -288,6 +349,7 @@ MUTANTS: Final = (
         slip="responses are sent with the other messages",
         breaks="persist, then send",
         chosen_from="design",
+        likely=("node/test_node_rules_disk.py",),
     ),
     Mutant(
         name="vote-in-a-known-term-not-written",
@@ -297,5 +359,6 @@ MUTANTS: Final = (
         slip="a new vote comes with a new term",
         breaks="Raft 5.2: a vote is durable before it is answered",
         chosen_from="design",
+        likely=("node/test_node_rules_disk.py",),
     ),
 )

@@ -15,6 +15,9 @@ MUTANTS: Final = (
         slip="a quorum holds it, so it looks committed",
         breaks="Raft 5.4.2, figure 8: only entries of the own term are committed by counting",
         chosen_from="design",
+        likely=(
+            "raft/test_raft_commit.py::test_entry_of_earlier_term_is_not_committed_by_counting",
+        ),
     ),
     Mutant(
         name="append-truncates-always",
@@ -25,6 +28,7 @@ MUTANTS: Final = (
         slip="replacing the tail is simpler than comparing it (pysyncobj does so)",
         breaks="Raft 5.3: an append truncates only on conflict, or it undoes what was acknowledged",
         chosen_from="design",
+        likely=("raft/test_raft_commit.py::test_append_of_known_entries_removes_nothing",),
     ),
     Mutant(
         name="acknowledgement-of-another-term-counts",
@@ -35,6 +39,7 @@ MUTANTS: Final = (
         slip="an acknowledgement names an index, and that seems enough (pysyncobj does so)",
         breaks="an acknowledgement counts only in its own term",
         chosen_from="design",
+        likely=("raft/test_raft_commit.py::test_acknowledgement_of_earlier_term_is_ignored",),
     ),
     Mutant(
         name="read-index-after-one-answer",
@@ -44,6 +49,7 @@ MUTANTS: Final = (
         slip="the highest number echoed is taken instead of the quorum's",
         breaks="Raft 6.4: a read waits for a quorum to confirm the leader",
         chosen_from="design",
+        likely=("raft/test_raft_reads.py",),
     ),
     Mutant(
         name="read-before-first-commit-of-term",
@@ -54,6 +60,7 @@ MUTANTS: Final = (
         slip="the commit index of a new leader looks as good as any",
         breaks="Raft 6.4 step 1: a read waits for the first commit of the leader's own term",
         chosen_from="design",
+        likely=("raft/test_raft_reads.py::test_read_waits_for_the_first_commit_of_the_term",),
     ),
     Mutant(
         name="heartbeat-confirms-later-reads",
@@ -64,6 +71,7 @@ MUTANTS: Final = (
         slip="an answer to any heartbeat is taken as an answer to the latest",
         breaks="a round confirms only reads that arrived before it began",
         chosen_from="design",
+        likely=("raft/test_raft_reads.py::test_echo_confirms_only_the_reads_before_it",),
     ),
     Mutant(
         name="vote-forgotten",
@@ -73,6 +81,7 @@ MUTANTS: Final = (
         slip="the vote was granted, and recording it was left out",
         breaks="Raft 5.2: one vote a term",
         chosen_from="design",
+        likely=("raft/test_raft_leadership.py::test_member_votes_once_a_term_even_across_a_crash",),
     ),
     Mutant(
         name="vote-without-log-check",
@@ -82,6 +91,7 @@ MUTANTS: Final = (
         slip="a free vote is given to whoever asks",
         breaks="Raft 5.4.1: a leader has everything that was committed",
         chosen_from="design",
+        likely=("raft/test_raft_leadership.py::test_vote_is_refused_to_a_shorter_or_older_log",),
     ),
     Mutant(
         name="vote-sent-before-it-is-durable",
@@ -93,6 +103,9 @@ MUTANTS: Final = (
         slip="an answer looks like any other message",
         breaks="a vote leaves only after it is durable (persist, then send)",
         chosen_from="design",
+        likely=(
+            "raft/test_raft_commit.py::test_follower_acknowledges_and_votes_only_when_durable",
+        ),
     ),
     Mutant(
         name="append-acknowledged-before-it-is-durable",
@@ -102,6 +115,9 @@ MUTANTS: Final = (
         slip="an answer looks like any other message",
         breaks="an acknowledgement leaves only after the entries are durable (persist, then send)",
         chosen_from="design",
+        likely=(
+            "raft/test_raft_commit.py::test_follower_acknowledges_and_votes_only_when_durable",
+        ),
     ),
     Mutant(
         name="commit-beyond-what-matched",
@@ -111,6 +127,9 @@ MUTANTS: Final = (
         slip="bounded by the own log instead of by what the leader's message covered (pysyncobj)",
         breaks="commit moves only over entries that match the leader's",
         chosen_from="design",
+        likely=(
+            "raft/test_raft_commit.py::test_commit_index_of_an_append_is_limited_to_what_it_matched",
+        ),
     ),
     Mutant(
         name="heartbeat-carries-the-whole-commit-index",
@@ -120,6 +139,9 @@ MUTANTS: Final = (
         slip="the follower will bound it by its log anyway",
         breaks="commit moves only over entries that match the leader's",
         chosen_from="design",
+        likely=(
+            "raft/test_raft_commit.py::test_heartbeat_never_commits_beyond_the_acknowledged_index",
+        ),
     ),
     Mutant(
         name="stale-snapshot-acknowledged-with-own-end",
@@ -129,6 +151,9 @@ MUTANTS: Final = (
         slip="the follower says where its log ends, matched or not (pysyncobj does so)",
         breaks="a snapshot that was not taken acknowledges nothing beyond the commit index",
         chosen_from="design",
+        likely=(
+            "raft/test_raft_snapshots.py::test_commit_index_does_not_move_with_an_unusable_snapshot",
+        ),
     ),
     Mutant(
         name="learner-campaigns",
@@ -138,6 +163,7 @@ MUTANTS: Final = (
         slip="every member that is known may stand for election",
         breaks="a learner neither votes nor leads",
         chosen_from="design",
+        likely=("raft/test_raft_leadership.py::test_learner_neither_campaigns_nor_counts",),
     ),
     Mutant(
         name="removed-leader-leads-on",
@@ -147,6 +173,7 @@ MUTANTS: Final = (
         slip="a member that is gone from the table is passed over",
         breaks="a removed leader steps down and does not count itself",
         chosen_from="design",
+        likely=("raft/test_raft_leadership.py::test_removed_leader_neither_counts_nor_proposes",),
     ),
     Mutant(
         name="leadership-handed-to-a-lagging-member",
@@ -156,6 +183,9 @@ MUTANTS: Final = (
         slip="any answer of the successor is taken as being up to date",
         breaks="Raft 3.10: the successor has the whole log before it campaigns",
         chosen_from="design",
+        likely=(
+            "raft/test_raft_handover.py::test_transfer_waits_for_the_whole_log_not_for_the_next_acknowledgement",
+        ),
     ),
     Mutant(
         name="proposals-during-a-transfer",
@@ -165,6 +195,9 @@ MUTANTS: Final = (
         slip="the leader still leads, so it goes on",
         breaks="Raft 3.10: a leader that hands over takes no proposals",
         chosen_from="design",
+        likely=(
+            "raft/test_raft_leadership.py::test_transfer_brings_a_lagging_member_up_to_date_first",
+        ),
     ),
     Mutant(
         name="two-membership-changes-at-once",
@@ -174,5 +207,88 @@ MUTANTS: Final = (
         slip="committed is taken for applied",
         breaks="Raft 4.1: one membership change at a time, until it is applied",
         chosen_from="design",
+        likely=("raft/test_raft_simulation.py::test_safety_holds_and_the_cluster_recovers",),
+    ),
+    Mutant(
+        name="write-report-of-a-replaced-entry-counts",
+        file="raft/unstable.py",
+        old="if held_term != term or index < self.offset:",
+        new="if held_term is None or index < self.offset:",
+        slip="an index seems to name an entry",
+        breaks="a write report counts only if index and term still agree (ABA)",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="write-report-of-an-earlier-term-counts",
+        file="raft/core.py",
+        old="            if message.index and self.trace is not None:\n",
+        new="            self._appended(message)\n"
+        "            if message.index and self.trace is not None:\n",
+        slip="the disk has written it, whatever the term",
+        breaks="a write report counts only in the term it was ordered in",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="unstable-entries-handed-to-application",
+        file="raft/log.py",
+        old="        return min(self.committed, self.unstable.offset - 1)\n",
+        new="        return self.committed\n",
+        slip="a quorum has them, so they may be applied",
+        breaks="entries are durable here before they are applied (asynchronous storage)",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="joint-majority-off-by-one",
+        file="raft/quorum.py",
+        old="        return indexes[count - (count // 2 + 1)]\n",
+        new="        return indexes[count // 2]\n",
+        slip="the middle is taken for the majority",
+        breaks="half of an even number of voters is no majority",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="majority-off-by-one",
+        file="raft/replication.py",
+        old="        index = indexes[(len(indexes) - 1) // 2]\n",
+        new="        index = indexes[len(indexes) // 2]\n",
+        slip="the middle is taken for the majority",
+        breaks="half of an even number of voters is no majority",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="matching-log-replaced-by-a-snapshot",
+        file="raft/follower.py",
+        old="    if log.matches(snapshot.index, snapshot.term):\n",
+        new="    if log.committed >= snapshot.index:\n",
+        slip="only committed entries are thought worth keeping",
+        breaks="a snapshot never shortens a matching log, which may count for a quorum",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="campaigns-on-an-outdated-configuration",
+        file="raft/election.py",
+        old="    if raft.log.has_unapplied_conf_change():\n",
+        new="    if raft.pending_conf_index > raft.log.applied:\n",
+        slip="the leader's counter is asked, which a follower does not keep",
+        breaks="a member with a committed, unapplied change does not campaign",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="vote-under-a-living-leader",
+        file="raft/core.py",
+        old="if is_vote and self._is_in_lease() and message.context != TRANSFER_CONTEXT:",
+        new="if is_vote and self._is_in_lease() and not message.term:",
+        slip="every later term is respected",
+        breaks="Raft 4.2.3: a removed or partitioned member does not disturb a working leader",
+        chosen_from="code",
+    ),
+    Mutant(
+        name="quorum-check-never-forgets",
+        file="raft/leader.py",
+        old="        if member != raft.id:\n            each.recent_active = False\n",
+        new="        if member != raft.id:\n            each.recent_active |= each.match > 0\n",
+        slip="whoever answered once counts as alive",
+        breaks="Raft 6.2: a leader without a quorum steps down after an election timeout",
+        chosen_from="code",
     ),
 )

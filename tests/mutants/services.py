@@ -16,6 +16,7 @@ MUTANTS: Final = (
         slip="off by one",
         breaks="rule 4: rows are deleted only below the committed compact revision",
         chosen_from="design",
+        likely=("kv/test_kv_compaction.py",),
     ),
     Mutant(
         name="compaction-runs-on-speculation",
@@ -26,6 +27,7 @@ MUTANTS: Final = (
         slip="the writer looks at its own counter",
         breaks="rule 4: rows are deleted only below a committed compact revision",
         chosen_from="design",
+        likely=("kv/test_kv_compaction.py::test_only_a_committed_compact_revision_is_worked_on",),
     ),
     Mutant(
         name="reads-see-speculation",
@@ -36,6 +38,7 @@ MUTANTS: Final = (
         slip="the snapshot is taken to be the state",
         breaks="rule 4: reads select at the last committed revision",
         chosen_from="design",
+        likely=("kv/test_kv_visibility.py::test_speculation_is_invisible_until_applied",),
     ),
     Mutant(
         name="new-leader-grants-no-grace",
@@ -45,6 +48,7 @@ MUTANTS: Final = (
         slip="full TTL seems generous enough",
         breaks="rule 9: a new leader grants full TTL plus an election timeout",
         chosen_from="design",
+        likely=("lease/test_lessor.py::test_promotion_gives_full_ttl_and_grace",),
     ),
     Mutant(
         name="expired-lease-renewed-while-revoked",
@@ -54,6 +58,7 @@ MUTANTS: Final = (
         slip="a little late is not late",
         breaks="rule 9: once a revoke is queued, keepalives answer 0",
         chosen_from="design",
+        likely=("lease/test_lessor.py",),
     ),
     Mutant(
         name="slow-watcher-skips-a-revision",
@@ -64,5 +69,9 @@ MUTANTS: Final = (
         slip="a full queue drops what does not fit",
         breaks="decision 6: a slow watcher catches up from the database and misses nothing",
         chosen_from="design",
+        likely=(
+            "watch/test_watch_troubles.py",
+            "watch/test_watch_random.py",
+        ),
     ),
 )

@@ -23,7 +23,7 @@ def test_the_text_to_replace_is_there_exactly_once(mutant: Mutant) -> None:
 def test_the_tests_tried_first_exist(mutant: Mutant) -> None:
     for node_id in mutant.likely:
         path, _, name = node_id.partition("::")
-        text = (ROOT / path).read_text()
+        text = (ROOT / "tests" / path).read_text()
         assert not name or f"def {name.partition('[')[0]}(" in text, node_id
 
 
