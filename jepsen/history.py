@@ -68,23 +68,23 @@ class Event:
         }
 
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> Event:
+    def from_json(cls, fields: Mapping[str, Any]) -> Event:
         """Return the event of a JSON object; raises MalformedHistory."""
         try:
             event = cls(
-                index=line["index"],
-                time_ns=line["time_ns"],
-                type=line["type"],
-                process=line["process"],
-                f=line["f"],
-                key=line.get("key"),
-                value=line.get("value"),
-                node=line.get("node"),
-                error=line.get("error"),
-                extra=line.get("extra") or {},
+                index=fields["index"],
+                time_ns=fields["time_ns"],
+                type=fields["type"],
+                process=fields["process"],
+                f=fields["f"],
+                key=fields.get("key"),
+                value=fields.get("value"),
+                node=fields.get("node"),
+                error=fields.get("error"),
+                extra=fields.get("extra") or {},
             )
         except KeyError as missing:
-            raise MalformedHistory(f"event without {missing}: {line}") from missing
+            raise MalformedHistory(f"event without {missing}: {fields}") from missing
         if event.type not in TYPES:
             raise MalformedHistory(f"event {event.index} has the type {event.type!r}")
         return event
@@ -252,7 +252,7 @@ class HistoryWriter:
                 error=error,
                 extra=extra or {},
             )
-            self._file.write(json.dumps(event.to_json(), separators=(",", ":")) + "\n")
+            self._file.write(line(event) + "\n")
             self._count += 1
             if self._keep:
                 self.events.append(event)
@@ -267,9 +267,9 @@ class HistoryWriter:
     def complete(
         self,
         invocation: Event,
-        type: str,
+        type: str,  # noqa: A002
         value: Any = None,
-        **fields: Any,  # noqa: A002
+        **fields: Any,
     ) -> Event:
         """Record what became of an invocation; ``type`` is ok, fail or info."""
         fields.setdefault("node", invocation.node)
@@ -310,20 +310,26 @@ def read_history(path: str) -> list[Event]:
 
 def parse(lines: Iterable[str]) -> Iterator[Event]:
     """Parse JSON lines; raises MalformedHistory."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    for number, text in enumerate(lines, 1):
+        if not text.strip():
             continue
         try:
-            yield Event.from_json(json.loads(line))
+            yield Event.from_json(json.loads(text))
         except json.JSONDecodeError as error:
             raise MalformedHistory(f"line {number}: {error}") from error
+
+
+def line(event: Event) -> str:
+    """Return an event as one line of JSON without its end."""
+    return json.dumps(event.to_json(), separators=(",", ":"))
 
 
 def write_history(events: Iterable[Event], path: str) -> None:
     """Write events as JSON lines; durable on return."""
     with open(path, "w", encoding="utf-8") as out:
-        for event in events:
-            out.write(json.dumps(event.to_json(), separators=(",", ":")) + "\n")
+        out.writelines(
+            json.dumps(event.to_json(), separators=(",", ":")) + "\n" for event in events
+        )
         out.flush()
         os.fsync(out.fileno())
 
