@@ -44,14 +44,16 @@ class _Inode:
         self._settle(self.dirty, len(self.current))
         self.dirty.clear()
 
-    def crash(self, random: Random) -> None:
-        """Let each unsynced sector, and the length, be the old or the new one."""
+    def crash(self, random: Random) -> int:
+        """Let each unsynced sector, and the length, be old or new; return how many stay old."""
         share = random.choice((0.0, 0.2, 0.5, 0.8, 1.0))
         kept = {sector for sector in sorted(self.dirty) if random.random() < share}
         length = random.choice((len(self.current), len(self.durable)))
         self._settle(kept, length)
         self.current = bytearray(self.durable)
+        lost = len(self.dirty) - len(kept)
         self.dirty.clear()
+        return lost
 
     def _touch(self, start: int, end: int) -> None:
         if end > start:
@@ -125,6 +127,7 @@ class SimulatedDisk:
         self._locks: set[str] = set()
         self._dead = False
         self.crashes = 0
+        self.lost_sectors = 0  # unsynced ones that crashes took back
         self.changes = 0
         self.cut_power_at: int | None = None
         self.fault: Callable[[str, str], OSError | None] | None = None
@@ -137,7 +140,7 @@ class SimulatedDisk:
         for held in (*self._durable_names.values(), *self._names.values()):
             inodes.setdefault(id(held), held)
         for inode in inodes.values():
-            inode.crash(self._random)
+            self.lost_sectors += inode.crash(self._random)
         for change in self._unsynced:
             if self._random.random() < 0.5:
                 self._settle(change)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -85,40 +85,51 @@ class SimReplica:
         datadir.close()
 
     async def start(self) -> None:
-        cluster = self.cluster
+        """Come up on what the disk holds; raises what ``assemble`` raises."""
         self.lives += 1
-        life = f"{cluster.seed}/{self.name}/{self.lives}"
-        scratch = cluster.folder / f"{self.name}-{self.lives}"
+        life = f"{self.cluster.seed}/{self.name}/{self.lives}"
+        scratch = self.cluster.folder / f"{self.name}-{self.lives}"
         scratch.mkdir()
         loop = asyncio.get_running_loop()
         self._workers = SimWorkers(loop, life, trace=self._trace)
         world = World(
-            SimClock(loop),
+            self.clock(loop),
             self._workers,
             self.disk,
-            cluster.network.node(self.name),
+            self.cluster.network.node(self.name),
             random.Random(life),
             open_main_file=SimulatedMainFiles(self.disk, str(scratch)),
         )
-        settings = ReplicaSettings(
+        self.machine = EtcdMachine()
+        datadir = DataDir.open(self.disk, self.path)
+        try:
+            self.parts = await assemble(datadir, self.machine, world, self.settings())
+        except BaseException:
+            datadir.close()
+            raise
+        self.replica = Replica(self.parts)
+        self.kv = KvService(self.replica, self.machine)
+        self._tasks = [loop.create_task(self._live(work)) for work in self.services()]
+        self.up = True
+
+    def clock(self, loop: asyncio.AbstractEventLoop) -> SimClock:
+        """Return this life's clock."""
+        return SimClock(loop)
+
+    def settings(self) -> ReplicaSettings:
+        """Return what distinguishes this replica from the others."""
+        return ReplicaSettings(
             secret=SECRET,
             listen_addresses=(f"{self.name}:2380",),
             make_member_id=ids.added_member_id,
-            limits=cluster.limits,
+            limits=self.cluster.limits,
             storage_limits=SMALL_STORAGE,
             report=lambda event, fields: self._trace(f"{event} {fields}"),
         )
-        self.machine = EtcdMachine()
-        datadir = DataDir.open(self.disk, self.path)
-        self.parts = await assemble(datadir, self.machine, world, settings)
-        self.replica = Replica(self.parts)
-        self.kv = KvService(self.replica, self.machine)
-        compactor = Compactor(self.replica, self.machine)
-        self._tasks = [
-            loop.create_task(self._live(self.replica.run())),
-            loop.create_task(self._live(compactor.run())),
-        ]
-        self.up = True
+
+    def services(self) -> list[Coroutine[Any, Any, None]]:
+        """Build what stands on the replica; return all that runs for as long as it lives."""
+        return [self.replica.run(), Compactor(self.replica, self.machine).run()]
 
     async def _live(self, work: Awaitable[None]) -> None:
         try:
@@ -140,9 +151,10 @@ class SimReplica:
         self.cluster.network.crash(self.name)
         for task in self._tasks:
             task.cancel()
+        await asyncio.wait(self._tasks)
         for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+            if not task.cancelled():
+                task.result()
         for hosted in self.parts.databases.hosted:
             for _ in range(3):
                 with suppress(ReadersBusy):
@@ -174,13 +186,16 @@ class SimCluster:
         self.events: list[str] = []
         loop = asyncio.get_running_loop()
         self.network = SimNetwork(loop, seed, trace=self.trace)
-        self.members = [SimReplica(self, number) for number in range(1, size + 1)]
+        self.members = [self.make_member(number) for number in range(1, size + 1)]
         records = tuple(
             Member(m.number, m.name, (f"http://{m.name}:2380",), (f"http://{m.name}:2379",), False)
             for m in self.members
         )
         for member in self.members:
             member.prepare(records)
+
+    def make_member(self, number: int) -> SimReplica:
+        return SimReplica(self, number)
 
     def trace(self, text: str) -> None:
         self.events.append(f"{asyncio.get_running_loop().time():.9f} {text}")
