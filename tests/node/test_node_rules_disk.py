@@ -11,6 +11,7 @@ import pytest
 
 from dqlite_py.db.database import Database
 from dqlite_py.errors import CorruptFile, DiskFailed, DqliteError, StartRefused
+from dqlite_py.node import catalog as catalogs
 from dqlite_py.node.hosted import HostedDatabase
 from dqlite_py.storage import base_index, manifest
 from dqlite_py.storage.base_index import BaseIndex
@@ -231,9 +232,11 @@ def test_the_log_starts_with_the_members_and_databases_of_that_index(tmp_path: P
         await leader.replica.update_member(3, name="late")
         await settle_follower(cluster, member)
         await member.replica.checkpoint()
-        version = member.parts.history.at(member.parts.storage.first_index() - 1)
-        assert [m.name for m in version.catalog.members] == ["n1", "early", "n3"]
         await member.crash()
+        stored = manifest.load(member.disk, member.path)
+        assert stored is not None
+        catalog = catalogs.decode(stored.payload)
+        assert [m.name for m in catalog.members] == ["n1", "early", "n3"]
         isolate(cluster, member)
         await member.start()
         # Nothing but its own files tells it of members and databases now.

@@ -85,6 +85,26 @@ def test_new_batches_are_admitted_while_a_checkpoint_copies(tmp_path: Path) -> N
     play(tmp_path, scene)
 
 
+def test_a_second_short_round_empties_the_wal_of_what_came_during_the_first(
+    tmp_path: Path,
+) -> None:
+    async def scene(cluster: SimCluster) -> None:
+        leader = leader_of(cluster)
+        hosted = leader.parts.databases.hosted[0]
+        await put(leader, b"k")
+        hosted.checkpointer = LateWorker(hosted.checkpointer, 1.0)
+        checkpointing = asyncio.create_task(leader.replica.checkpoint())
+        await asyncio.sleep(0.01)
+        await load(cluster, 40, leader)  # admitted at once, and more than the soft limit
+        assert leader.parts.databases.wal_bytes >= BY_BYTES.checkpoint_soft_bytes
+        assert not checkpointing.done()
+        await checkpointing
+        assert leader.parts.databases.wal_bytes == 0
+        await assert_identical(cluster)
+
+    play(tmp_path, scene, limits=BY_BYTES)
+
+
 @pytest.mark.parametrize("leads", [True, False])
 def test_at_the_hard_limit_writes_wait_for_the_checkpoint(tmp_path: Path, leads: bool) -> None:
     async def scene(cluster: SimCluster) -> None:
@@ -112,12 +132,18 @@ def put_of(key: bytes, value: bytes = b"x", **fields: Any) -> rpc_pb2.PutRequest
     return rpc_pb2.PutRequest(key=key, value=value, **fields)
 
 
-async def together(leader: SimReplica, requests: list[rpc_pb2.PutRequest]) -> list[Any]:
-    """Hand in requests at once, so that they make one batch; return answers and errors."""
+async def together(leader: SimReplica, requests: list[Any]) -> list[Any]:
+    """Hand in puts and transactions at once, as one batch; return answers and errors."""
     pipeline = leader.parts.leadership.pipeline
     assert pipeline is not None
+    kv = leader.kv
     pipeline.close_gate()
-    tasks = [asyncio.create_task(outcome_of(leader.kv.put(request))) for request in requests]
+    tasks = [
+        asyncio.create_task(
+            outcome_of(kv.put(one) if isinstance(one, rpc_pb2.PutRequest) else kv.txn(one))
+        )
+        for one in requests
+    ]
     await asyncio.sleep(0.01)
     assert pipeline.pending == len(requests)
     pipeline.open_gate()
@@ -128,10 +154,13 @@ def test_a_refused_request_leaves_no_gap_in_the_revisions_of_its_batch(tmp_path:
     async def scene(cluster: SimCluster) -> None:
         leader = leader_of(cluster)
         start = leader.kv.revision
-        refused = put_of(b"missing", b"", ignore_value=True)
+        puts = [put_of(b"t"), put_of(b"missing", b"", ignore_value=True)]
+        operations = [rpc_pb2.RequestOp(request_put=one) for one in puts]
+        refused = rpc_pb2.TxnRequest(success=operations)  # its first put has moved the counters
         found = await together(leader, [put_of(b"a"), refused, put_of(b"b"), refused])
         assert [type(one) for one in found[1::2]] == [KeyNotFound] * 2
         assert [one.header.revision for one in found[::2]] == [start + 1, start + 2]
+        assert await get(leader, b"t") is None
         await assert_identical(cluster)
 
     play(tmp_path, scene)
