@@ -85,7 +85,7 @@ MUTANTS: Final = (
         slip="a checkpoint has run, so the WAL seems free",
         breaks="the WAL restarts only when every frame is in the file",
         chosen_from="design",
-        likely=("db/test_db_checkpoint.py::test_a_reader_on_frames_delays_the_restart_only",),
+        likely=("db/test_db_restart.py::test_a_wal_of_which_only_a_part_is_in_the_file_goes_on",),
     ),
     Mutant(
         name="wal-restarts-under-a-reader",
@@ -99,7 +99,7 @@ MUTANTS: Final = (
         slip="only the first read mark is asked",
         breaks="trap T8: frames are not taken away under a reader",
         chosen_from="design",
-        likely=("db/test_db_checkpoint.py::test_a_reader_on_frames_delays_the_restart_only",),
+        likely=("db/test_db_restart.py::test_a_reader_that_began_late_holds_the_wal_as_well",),
     ),
     Mutant(
         name="checkpoint-of-speculation",
@@ -235,6 +235,7 @@ MUTANTS: Final = (
         slip="entries behind the end seem harmless",
         breaks="entries of aborted commits never count",
         chosen_from="code",
+        likely=("vfs/test_vfs_leftovers.py",),
     ),
     Mutant(
         name="first-region-one-frame-shorter",
@@ -244,6 +245,7 @@ MUTANTS: Final = (
         slip="off by one at the first region's end",
         breaks="the wal-index is the one SQLite would write, past one region too",
         chosen_from="code",
+        likely=("vfs/test_vfs_leftovers.py",),
     ),
     Mutant(
         name="first-image-of-a-page-is-shipped",
@@ -255,6 +257,7 @@ MUTANTS: Final = (
         slip="a page is taken once, and the first time it is met",
         breaks="of a page that was spilled and written again the last image counts",
         chosen_from="code",
+        likely=("vfs/test_vfs_wal.py",),
     ),
     Mutant(
         name="size-flag-of-an-overwritten-frame-stays",
@@ -264,6 +267,7 @@ MUTANTS: Final = (
         slip="a commit is taken to stay one",
         breaks="invariant 6: frames are overwritten, and with them whether they commit",
         chosen_from="code",
+        likely=("vfs/test_vfs_wal.py",),
     ),
     Mutant(
         name="frames-of-a-restarted-wal-sought-at-the-old-place",
@@ -273,6 +277,7 @@ MUTANTS: Final = (
         slip="the position before the batch is still at hand",
         breaks="trap T10: SQLite restarts the WAL by itself, and capture begins at 0 then",
         chosen_from="code",
+        likely=("db/test_db_rollback.py",),
     ),
     Mutant(
         name="deferred-keys-wait-for-the-commit",
@@ -282,6 +287,9 @@ MUTANTS: Final = (
         slip="SQLite checks them anyway",
         breaks="rule 8: a failure at COMMIT has no culprit, so keys are due with each request",
         chosen_from="code",
+        likely=(
+            "db/test_db_batches.py::test_deferred_foreign_keys_are_due_at_the_end_of_each_job",
+        ),
     ),
     Mutant(
         name="rollback-does-not-wait-for-readers",
@@ -291,5 +299,6 @@ MUTANTS: Final = (
         slip="they were interrupted, so they are gone",
         breaks="trap T8, invariant 3: rollback waits until nobody reads",
         chosen_from="code",
+        likely=("db/test_db_rollback.py",),
     ),
 )

@@ -42,7 +42,9 @@ MUTANTS: Final = (
         slip="an index seems to name an entry",
         breaks="rule 1: injection is skipped only for the (term, index) executed here",
         chosen_from="design",
-        likely=("node/test_node_rules_leading.py",),
+        likely=(
+            "node/test_node_mutants.py::test_only_the_entry_of_this_very_term_and_index_needs_no_injection",
+        ),
     ),
     Mutant(
         name="refused-proposal-left-in-the-wal",
@@ -112,7 +114,7 @@ MUTANTS: Final = (
         slip="off by one",
         breaks="rule 2: commit < base refuses to start",
         chosen_from="design",
-        likely=("node/test_node_rules_disk.py::test_a_commit_index_below_a_base_refuses_to_start",),
+        likely=("node/test_node_mutants.py::test_a_commit_index_one_below_the_base_is_refused",),
     ),
     Mutant(
         name="base-sampled-after-the-checkpoint",
@@ -135,7 +137,9 @@ MUTANTS: Final = (
         slip="the checkpoint has run",
         breaks="invariant 4: the log is trimmed only after a complete checkpoint",
         chosen_from="design",
-        likely=("node/test_node_rules_disk.py",),
+        likely=(
+            "node/test_node_mutants.py::test_a_checkpoint_that_is_not_complete_moves_neither_base_nor_log",
+        ),
     ),
     Mutant(
         name="checkpoint-without-closing-the-gate",
@@ -184,9 +188,7 @@ MUTANTS: Final = (
         slip="the files are here, so the sender may know",
         breaks="rule 6: a snapshot is acknowledged only after the manifest is durable",
         chosen_from="design",
-        likely=(
-            "node/test_node_rules_snapshots.py::test_a_snapshot_is_acknowledged_only_when_it_is_installed",
-        ),
+        likely=("node/test_node_mutants.py::test_a_slow_installation_is_not_acknowledged_ahead",),
     ),
     Mutant(
         name="failed-snapshot-acknowledged",
@@ -197,7 +199,9 @@ MUTANTS: Final = (
         slip="an error in loading is swallowed (pysyncobj does so)",
         breaks="a snapshot that failed to load is never acknowledged",
         chosen_from="design",
-        likely=("node/test_node_rules_snapshots.py",),
+        likely=(
+            "node/test_node_rules_snapshots.py::test_a_power_cut_while_installing_leaves_the_old_or_the_new_state",
+        ),
     ),
     Mutant(
         name="received-file-not-synced",
@@ -220,7 +224,7 @@ MUTANTS: Final = (
         breaks="rule 6: a snapshot stands at exactly one index",
         chosen_from="design",
         likely=(
-            "node/test_node_rules_snapshots.py::test_a_snapshot_is_taken_sent_and_installed_under_constant_writes",
+            "node/test_node_mutants.py::test_frames_that_come_while_an_image_is_copied_are_not_in_it",
         ),
     ),
     Mutant(
@@ -234,7 +238,6 @@ MUTANTS: Final = (
         chosen_from="design",
         likely=(
             "node/test_node_rules_leading.py::test_what_an_isolated_leader_executed_is_rolled_back",
-            "node/test_node_rules_answers.py",
         ),
     ),
     Mutant(
@@ -258,7 +261,7 @@ MUTANTS: Final = (
         breaks="rule 4: an answer waits for the batches below the state it saw",
         chosen_from="design",
         likely=(
-            "node/test_node_rules_answers.py::test_an_unchanged_write_waits_for_the_uncommitted_batch_it_was_executed_on",
+            "node/test_node_mutants.py::test_a_read_round_alone_does_not_answer_what_rests_on_an_uncommitted_batch",
         ),
     ),
     Mutant(
@@ -270,8 +273,7 @@ MUTANTS: Final = (
         breaks="decision 9: unknown is not failed, and never repeated",
         chosen_from="design",
         likely=(
-            "node/test_node_rules_leading.py",
-            "node/test_node_rules_members.py",
+            "node/test_node_rules_leading.py::test_what_an_isolated_leader_executed_is_rolled_back",
         ),
     ),
     Mutant(
@@ -313,7 +315,9 @@ MUTANTS: Final = (
         slip="a batch gets its number when it is done",
         breaks="rule 4: the writer takes its number before COMMIT",
         chosen_from="design",
-        likely=("node/test_node_mutants.py",),
+        likely=(
+            "node/test_node_mutants.py::test_a_batch_has_its_number_before_readers_can_see_it",
+        ),
     ),
     Mutant(
         name="late-reader-joins-a-round-under-way",
@@ -325,7 +329,7 @@ MUTANTS: Final = (
         breaks="Raft 6.4: a round answers only for what arrived before it began",
         chosen_from="design",
         likely=(
-            "node/test_node_rules_answers.py::test_an_unchanged_write_waits_for_a_round_begun_after_it_arrived",
+            "node/test_node_mutants.py::test_a_read_waits_for_a_round_begun_after_it_came_and_until_that_is_applied",
         ),
     ),
     Mutant(
@@ -336,7 +340,9 @@ MUTANTS: Final = (
         slip="the leader is confirmed, so the read may run",
         breaks="Raft 6.4: a read runs once the read index is applied here",
         chosen_from="design",
-        likely=("node/test_node_rules_answers.py",),
+        likely=(
+            "node/test_node_mutants.py::test_a_read_waits_for_a_round_begun_after_it_came_and_until_that_is_applied",
+        ),
     ),
     Mutant(
         name="acknowledgement-overtakes-the-disk",
@@ -349,7 +355,9 @@ MUTANTS: Final = (
         slip="responses are sent with the other messages",
         breaks="persist, then send",
         chosen_from="design",
-        likely=("node/test_node_rules_disk.py",),
+        likely=(
+            "node/test_node_mutants.py::test_nothing_is_committed_before_the_followers_disks_have_it",
+        ),
     ),
     Mutant(
         name="vote-in-a-known-term-not-written",
@@ -359,6 +367,8 @@ MUTANTS: Final = (
         slip="a new vote comes with a new term",
         breaks="Raft 5.2: a vote is durable before it is answered",
         chosen_from="design",
-        likely=("node/test_node_rules_disk.py",),
+        likely=(
+            "node/test_node_mutants.py::test_a_vote_in_a_term_that_was_known_already_survives_a_power_cut",
+        ),
     ),
 )

@@ -217,6 +217,7 @@ MUTANTS: Final = (
         slip="an index seems to name an entry",
         breaks="a write report counts only if index and term still agree (ABA)",
         chosen_from="code",
+        likely=("raft/test_raft_flow.py",),
     ),
     Mutant(
         name="write-report-of-an-earlier-term-counts",
@@ -227,6 +228,7 @@ MUTANTS: Final = (
         slip="the disk has written it, whatever the term",
         breaks="a write report counts only in the term it was ordered in",
         chosen_from="code",
+        likely=("raft/test_raft_flow.py",),
     ),
     Mutant(
         name="unstable-entries-handed-to-application",
@@ -236,6 +238,10 @@ MUTANTS: Final = (
         slip="a quorum has them, so they may be applied",
         breaks="entries are durable here before they are applied (asynchronous storage)",
         chosen_from="code",
+        likely=(
+            "raft/test_raft_commit.py",
+            "raft/test_raft_flow.py",
+        ),
     ),
     Mutant(
         name="joint-majority-off-by-one",
@@ -245,6 +251,7 @@ MUTANTS: Final = (
         slip="the middle is taken for the majority",
         breaks="half of an even number of voters is no majority",
         chosen_from="code",
+        likely=("raft/test_raft_flow.py",),
     ),
     Mutant(
         name="majority-off-by-one",
@@ -254,6 +261,7 @@ MUTANTS: Final = (
         slip="the middle is taken for the majority",
         breaks="half of an even number of voters is no majority",
         chosen_from="code",
+        likely=("raft/test_raft_commit.py",),
     ),
     Mutant(
         name="matching-log-replaced-by-a-snapshot",
@@ -263,6 +271,7 @@ MUTANTS: Final = (
         slip="only committed entries are thought worth keeping",
         breaks="a snapshot never shortens a matching log, which may count for a quorum",
         chosen_from="code",
+        likely=("raft/test_raft_snapshots.py",),
     ),
     Mutant(
         name="campaigns-on-an-outdated-configuration",
@@ -272,6 +281,7 @@ MUTANTS: Final = (
         slip="the leader's counter is asked, which a follower does not keep",
         breaks="a member with a committed, unapplied change does not campaign",
         chosen_from="code",
+        likely=("raft/test_raft_leadership.py",),
     ),
     Mutant(
         name="vote-under-a-living-leader",
@@ -281,6 +291,7 @@ MUTANTS: Final = (
         slip="every later term is respected",
         breaks="Raft 4.2.3: a removed or partitioned member does not disturb a working leader",
         chosen_from="code",
+        likely=("raft/test_raft_leadership.py",),
     ),
     Mutant(
         name="quorum-check-never-forgets",
@@ -290,5 +301,6 @@ MUTANTS: Final = (
         slip="whoever answered once counts as alive",
         breaks="Raft 6.2: a leader without a quorum steps down after an election timeout",
         chosen_from="code",
+        likely=("raft/test_raft_leadership.py",),
     ),
 )

@@ -27,7 +27,9 @@ MUTANTS: Final = (
         slip="the writer looks at its own counter",
         breaks="rule 4: rows are deleted only below a committed compact revision",
         chosen_from="design",
-        likely=("kv/test_kv_compaction.py::test_only_a_committed_compact_revision_is_worked_on",),
+        likely=(
+            "kv/test_kv_visibility.py::test_rows_are_not_deleted_under_a_speculative_compact_revision",
+        ),
     ),
     Mutant(
         name="reads-see-speculation",

@@ -183,6 +183,7 @@ MUTANTS: Final = (
         slip="the storage leaves it to the core",
         breaks="one vote a term: the log refuses to contradict itself",
         chosen_from="code",
+        likely=("storage/test_storage_log.py",),
     ),
     Mutant(
         name="entry-at-the-commit-index-replaced",
@@ -192,6 +193,7 @@ MUTANTS: Final = (
         slip="off by one",
         breaks="nothing at or below the commit index is ever replaced",
         chosen_from="code",
+        likely=("storage/test_storage_log.py",),
     ),
     Mutant(
         name="log-of-another-term-kept-behind-a-snapshot",
@@ -201,6 +203,10 @@ MUTANTS: Final = (
         slip="a log that reaches far enough looks right",
         breaks="rule 6: a log that contradicts the installed snapshot is begun anew",
         chosen_from="code",
+        likely=(
+            "storage/test_storage_crash.py",
+            "storage/test_storage_damage.py",
+        ),
     ),
     Mutant(
         name="directory-not-synced-after-compaction",
@@ -211,5 +217,6 @@ MUTANTS: Final = (
         slip="what is deleted need not be durable",
         breaks="segments go oldest first, so that a crash leaves no hole",
         chosen_from="code",
+        likely=("storage/test_storage_crash.py",),
     ),
 )
