@@ -275,6 +275,10 @@ class NotSupportedForLearner(RequestRefused):
     """A learner does not serve this request."""
 
 
+class NotCapable(RequestRefused):
+    """This member's version does not know the request."""
+
+
 class CorruptCluster(RequestRefused):
     """The CORRUPT alarm is raised."""
 

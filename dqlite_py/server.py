@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 1.0
 HAND_OVER_S = 2.0
+STOP_LIMIT_S = 4.0  # within the 5 s that a stop may take
 THREAD_JOIN_S = 2.0
 PUBLISH_RETRY_S = 0.2
 REMOVED = "the member has been permanently removed from the cluster"
@@ -72,8 +73,26 @@ async def serve(config: ServerConfig) -> int:
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics()
     disk = TimedDisk(f"{config.member.data_dir}/raft", metrics.wal_fsync_s.observe)
+    serving = asyncio.ensure_future(_settle_and_run(config, disk, metrics, stop))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            # Joining or replaying may take long and does not look at ``stop``.
+            await asyncio.wait([serving], timeout=STOP_LIMIT_S)
+        if not serving.done():
+            serving.cancel()
+            await asyncio.wait([serving])
+        return 0 if serving.cancelled() else serving.result()
+    finally:
+        stopping.cancel()
+
+
+async def _settle_and_run(
+    config: ServerConfig, disk: TimedDisk, metrics: Metrics, stop: asyncio.Event
+) -> int:
     home = await settle(config, disk)
-    workers = ThreadWorkers(loop)
+    workers = ThreadWorkers(asyncio.get_running_loop())
     try:
         server = await Server.build(config, home, workers, disk, metrics)
         return await server.run(stop)
@@ -204,17 +223,28 @@ class Server:
                     tasks.create_task(self._promoter.run()),
                 ]
                 self._watching = tasks.create_task(self._hub.run())
-                main = tasks.create_task(self._serve(stop, listening))
+                main = tasks.create_task(self._serve(stop, listening, tasks))
                 await main
                 for task in background:
                     task.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
-            await self.replica.close()
+            await self._close()
         return main.result()
 
-    async def _serve(self, stop: asyncio.Event, listening: asyncio.Event) -> int:
+    async def _close(self) -> None:
+        """Let go of everything; an error here must not hide why the server stops."""
+        try:
+            await self._grpc.stop(0.0)
+            await self._http.stop()
+            await self.replica.close()
+        except DqliteError as error:
+            log.error("not closed in good order", extra={"reason": str(error)})
+
+    async def _serve(
+        self, stop: asyncio.Event, listening: asyncio.Event, tasks: asyncio.TaskGroup
+    ) -> int:
         await listening.wait()
         metrics_urls = self._config.member.listen_metrics_urls
         await self._http.start(_addresses(metrics_urls, "listen-metrics-urls"))
@@ -226,8 +256,7 @@ class Server:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if opened.done():
                 await self._open_for_clients()
-                publishing = asyncio.ensure_future(self._publish())
-                waiting.append(publishing)
+                waiting.append(tasks.create_task(self._publish()))
                 await asyncio.wait([stopping, removed], return_when=asyncio.FIRST_COMPLETED)
             if stopping.done():
                 await self._hand_over()

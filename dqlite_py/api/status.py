@@ -52,6 +52,7 @@ STATUS: dict[type[errors.DqliteError], tuple[Code, str]] = {
     errors.TooManyRequests: (Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests"),
     errors.NoSpace: (Code.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"),
     errors.CorruptCluster: (Code.DATA_LOSS, "etcdserver: corrupt cluster"),
+    errors.NotCapable: (Code.FAILED_PRECONDITION, "etcdserver: not capable"),
     errors.NotSupportedForLearner: (
         Code.FAILED_PRECONDITION,
         "etcdserver: rpc not supported for learner",

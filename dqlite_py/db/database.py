@@ -10,6 +10,7 @@ import apsw
 from dqlite_py.db.batch import BatchRunner, Job
 from dqlite_py.db.checkpoint import CheckpointResult
 from dqlite_py.db.connections import open_bare
+from dqlite_py.db.failures import translate_at_open
 from dqlite_py.db.image import copy_image
 from dqlite_py.db.opened import OpenedDatabase
 from dqlite_py.db.position import BatchOutcome, Position
@@ -131,7 +132,7 @@ class Database:
                 reader_cache_kib=self._reader_cache_kib,
             )
         except apsw.Error as error:
-            raise CorruptFile(path=self.path, detail=f"{type(error).__name__}: {error}") from error
+            raise translate_at_open(error, self.path) from error
 
     def close(self) -> None:
         """Close everything without a checkpoint; what is not in the file is in the Raft log.

@@ -24,3 +24,11 @@ def translate(error: apsw.Error, path: str) -> DqliteError:
     if isinstance(error, _LOCKS):
         return InvariantBroken(detail=detail)
     return StatementFailed(detail=str(error))
+
+
+def translate_at_open(error: apsw.Error, path: str) -> DqliteError:
+    """Like ``translate`` for an error while connections are opened, when no request is to blame."""
+    failure = translate(error, path)
+    if isinstance(failure, StatementFailed):
+        return CorruptFile(path=path, detail=f"{type(error).__name__}: {error}")
+    return failure

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from dqlite_py import errors
 from dqlite_py.pb import rpc_pb2
@@ -89,9 +89,15 @@ def encode_command(command: Command) -> bytes:
 
 
 def decode_command(data: bytes) -> Command:
-    """Inverse of ``encode_command``; raises ValueError or DecodeError on foreign bytes."""
-    kind = Kind(data[0])
-    return Command(kind, _REQUESTS[kind].FromString(data[1:]))
+    """Inverse of ``encode_command``.
+
+    Raises NotCapable for what this version does not know: a newer member must not stop this one.
+    """
+    try:
+        kind = Kind(data[0])
+        return Command(kind, _REQUESTS[kind].FromString(data[1:]))
+    except (IndexError, ValueError, KeyError, DecodeError) as error:
+        raise errors.NotCapable from error
 
 
 def encode_result(result: Result) -> bytes:

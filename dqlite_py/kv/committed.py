@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from dqlite_py import errors
@@ -37,22 +38,24 @@ class CommittedReader:
         once. Raises RequestTimeout if the member can not offer a consistent state.
         """
         for _ in range(_ATTEMPTS):
+            if not self._machine.has_schema:
+                # The cluster's first leader has been elected and is about to make the tables.
+                await asyncio.sleep(_PAUSE_S)
+                continue
             try:
-                if inline:
-                    return self._replica.read_now(lambda session: self._run(session, query))
-                return await self._replica.read(lambda session: self._run(session, query))
+                # Sampled before any snapshot is fixed, so that it is surely within it.
+                run = partial(self._run, query, self._machine.revision)
+                return self._replica.read_now(run) if inline else await self._replica.read(run)
             except errors.ReadInterrupted:
                 inline = False  # a rollback has the connections; a reader thread waits for it
             except _Overtaken:
                 await asyncio.sleep(_PAUSE_S)
         raise errors.RequestTimeout
 
-    def _run(self, session: Session, query: Callable[[View], T]) -> T:
-        # The order matters. A revision sampled before the snapshot is fixed is surely within it;
-        # the compact revision sampled after it covers every row the snapshot may lack. The first
-        # query fixes the snapshot and tells what this very snapshot may lack, which also covers
-        # the moment between installing another member's snapshot and hearing of it.
-        revision = self._machine.revision
+    def _run(self, query: Callable[[View], T], revision: int, session: Session) -> T:
+        # A compact revision sampled after the snapshot was fixed covers every row it may lack. The
+        # table tells what this very snapshot may lack, which also covers the moment between
+        # installing another member's snapshot and hearing of it.
         started = schema.get_meta(session, COMPACT_STARTED, NEVER_COMPACTED)
         if started > revision:
             raise _Overtaken

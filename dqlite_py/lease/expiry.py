@@ -53,6 +53,7 @@ class Expiry:
         self._lessor = lessor
         self._now_s = now_s
         self._leading_term: int | None = None
+        self._spell = 0  # counts leaderships; executing may pause and go on within one term
         self._missed: list[tuple[int, int]] | None = None  # changes applied while loading
         self._promoted = False
         self._load_wanted = asyncio.Event()
@@ -67,6 +68,7 @@ class Expiry:
         """Load all leases; until then renewals wait."""
         self._lessor.demote()
         self._leading_term = term
+        self._spell += 1
         self._promoted = False
         self._settled.clear()
         self._load_wanted.set()
@@ -142,11 +144,10 @@ class Expiry:
         while True:
             await self._load_wanted.wait()
             self._load_wanted.clear()
-            term = self._leading_term
-            if term is None:
+            if self._leading_term is None:
                 continue
             try:
-                await self._load(term)
+                await self._load(self._spell)
             except errors.DqliteError as failure:
                 if isinstance(failure, errors.Fatal):
                     raise
@@ -154,13 +155,13 @@ class Expiry:
                 self._load_wanted.set()
                 await asyncio.sleep(_RELOAD_PAUSE_S)
 
-    async def _load(self, term: int) -> None:
+    async def _load(self, spell: int) -> None:
         # What is applied while the tables are being read may or may not be in what was read:
         # doing it again is harmless.
         self._missed = []
         try:
             leases = await self._replica.read_gated(self._tables.load)
-            if self._leading_term != term:
+            if self._leading_term is None or self._spell != spell:
                 self._load_wanted.set()
                 return
             if self._promoted:

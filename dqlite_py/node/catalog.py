@@ -94,11 +94,11 @@ def encode(catalog: Catalog) -> bytes:
     return data
 
 
-def decode(data: bytes) -> Catalog:
-    """Inverse of ``encode``; raises NewerFormat for a version unknown here."""
+def decode(data: bytes, path: str = "catalogue") -> Catalog:
+    """Inverse of ``encode``; raises NewerFormat, naming ``path``, for a version unknown here."""
     version, *rest = msgpack.unpackb(data)
     if version != _VERSION:
-        raise NewerFormat(path="catalogue", found=version, supported=_VERSION)
+        raise NewerFormat(path=path, found=version, supported=_VERSION)
     cluster_id, members, databases, removed = rest
     return Catalog(
         cluster_id,

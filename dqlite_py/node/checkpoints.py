@@ -33,6 +33,7 @@ class CheckpointPorts:
     drained: Callable[[], Awaitable[None]]
     make_commit_durable: Callable[[int], Awaitable[None]]
     trim: Callable[[int], Awaitable[None]]
+    room_again: Callable[[], None]  # the virtual WALs are below the hard limit again
 
 
 class Checkpointer:
@@ -102,12 +103,13 @@ class Checkpointer:
     async def _once(self) -> bool:
         async with self.lock:
             index = await self.checkpoint()
-        if index is None:
-            self._failures += 1
-            return False
+            if index is None:
+                self._failures += 1
+                return False
+            # Still under the lock: an installation must not come between base and manifest.
+            await self._ports.trim(index)
         self._failures = 0
         self._last_index = index
-        await self._ports.trim(index)
         return True
 
     async def checkpoint(self) -> int | None:
@@ -151,35 +153,54 @@ class Checkpointer:
                 if not empty_wal:
                     self._limit_fixed(run, sample)
             if complete:
-                for run in runs:
-                    await run.hosted.free_wal(interrupt_after_s=self._limits.reader_age_max_s)
+                await self._free_wals(runs)
         finally:
             for run in runs:
                 self._limit_fixed(run, sample)
             sample.release_applier()
         if complete or self._databases.wal_bytes < self._limits.checkpoint_hard_bytes:
             self._below_hard_limit.set()
+            self._ports.room_again()
         return sample.index if complete else None
+
+    async def _free_wals(self, runs: list[_Run]) -> None:
+        """Empty the WALs. At the hard limit readers must go, however young they are (rule 7)."""
+        crowded = self._databases.wal_bytes >= self._limits.checkpoint_hard_bytes
+        for run in runs:
+            await run.hosted.free_wal(
+                interrupt_after_s=0.0 if crowded else self._limits.reader_age_max_s,
+                insist=crowded,
+            )
 
     async def _sample(self) -> _Sample:
         """Wait for a moment without speculation and take the base there (rule 3).
 
         The gates stay closed and the applier stays out until the checkpoints fixed their limits.
         """
-        ports = self._ports
-        databases = [(hosted, ports.close_gate(hosted)) for hosted in self._databases.hosted]
+        while True:
+            sample = await self._try_sample()
+            if sample is not None:
+                return sample
+            await asyncio.sleep(_RETRY_S)
+
+    async def _try_sample(self) -> _Sample | None:
+        ports, hosted = self._ports, list(self._databases.hosted)
+        databases = [(one, ports.close_gate(one)) for one in hosted]
+        taken = False
         try:
-            while True:
-                await ports.drained()
-                await self._applier.lock.acquire()
-                if not any(h.speculation or h.rolling_back for h, _ in databases):
-                    return _Sample(self._applied.index, databases, self._applier.lock)
-                self._applier.lock.release()
-                await asyncio.sleep(_RETRY_S)
-        except BaseException:
-            for _, open_gate in databases:
-                open_gate()
-            raise
+            await ports.drained()
+            await self._applier.lock.acquire()
+            # A database that was created meanwhile would be missed by the base.
+            quiet = not any(one.speculation or one.rolling_back for one in hosted)
+            if quiet and hosted == self._databases.hosted:
+                taken = True
+                return _Sample(self._applied.index, databases, self._applier.lock)
+            self._applier.lock.release()
+            return None
+        finally:
+            if not taken:
+                for _, open_gate in databases:
+                    open_gate()
 
     def _limit_fixed(self, run: _Run, sample: _Sample) -> None:
         """The run's checkpoint will write no frame that is not in the WAL already."""

@@ -190,18 +190,27 @@ class Driver:
 
     async def _install(self, message: Message) -> None:
         """Replace the state by a received snapshot, then acknowledge it (rule 6)."""
+        known = self._hard_state
         try:
+            if message.term and (message.term, message.vote) != (known.term, known.vote):
+                # Only term and vote: commit index and entries belong behind the snapshot.
+                elected = HardState(message.term, message.vote, known.commit)
+                self._hard_state = elected
+                await self._store(AppendBatch(hard_state=elected))
+            await self._ports.install(message)
             batch = self._batch(message)
             if batch is not None:
-                result = await self._worker.run(lambda: self._storage.write([batch]))
-                self._storage.publish(result)
-            await self._ports.install(message)
+                await self._store(batch)
         except Exception as error:
             self._ports.failed(error)
             return
         self._writing = False
         if not self._stopped:
             self._respond([message])
+
+    async def _store(self, batch: AppendBatch) -> None:
+        result = await self._worker.run(lambda: self._storage.write([batch]))
+        self._storage.publish(result)
 
     async def make_commit_durable(self, index: int) -> None:
         """Return when the hard state on disk has a commit index >= ``index`` (rule 2)."""

@@ -25,6 +25,7 @@ from dqlite_py.vfs import frames
 
 T = TypeVar("T")
 _ROLLBACK_RETRY_S = 0.002
+_FREE_WAL_TRIES = 250
 _DIGEST_CHUNK_BYTES = 1 << 20
 
 
@@ -216,11 +217,12 @@ class HostedDatabase:
         self._number_waiters.append((number, waiter))
         return await waiter
 
-    async def free_wal(self, *, interrupt_after_s: float) -> None:
+    async def free_wal(self, *, interrupt_after_s: float, insist: bool) -> None:
         """After a complete checkpoint: empty the virtual WAL, unless readers need it.
 
         Under permanently overlapping readers new reads wait a moment (rule 7), and those over
-        age are interrupted; the WAL is then left for the next checkpoint if some stay.
+        age are interrupted. If some stay, the WAL is left for the next checkpoint, or, to
+        ``insist``, waited for.
         """
         if self._rolling is not None or self.speculation:
             return  # the writer is at work; SQLite restarts the WAL by itself
@@ -228,10 +230,13 @@ class HostedDatabase:
             return
         self.db.pause_readers()
         try:
-            self.db.interrupt_readers(interrupt_after_s)
-            await asyncio.sleep(_ROLLBACK_RETRY_S)
-            if self._rolling is None and not self.speculation:
-                await self.writer.run(self._restart_wal)
+            for _ in range(_FREE_WAL_TRIES if insist else 1):
+                self.db.interrupt_readers(interrupt_after_s)
+                await asyncio.sleep(_ROLLBACK_RETRY_S)
+                if self._rolling is not None or self.speculation:
+                    return
+                if await self.writer.run(self._restart_wal):
+                    return
         finally:
             self.db.resume_readers()
 

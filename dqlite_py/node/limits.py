@@ -22,6 +22,7 @@ class ReplicaLimits:
     checkpoint_hard_bytes: int = 48 << 20
     checkpoint_entries: int = 10_000
     catch_up_entries: int = 5_000
+    catch_up_bytes: int = 64 << 20
     reader_threads: int = 2
     reader_age_max_s: float = 5.0
     snapshot_chunk_bytes: int = 1 << 20

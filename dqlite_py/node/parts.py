@@ -128,6 +128,11 @@ class Parts:
         pipeline.close_gate()
         return pipeline.open_gate
 
+    def room_again(self) -> None:
+        """The virtual WALs are below the hard limit: batches that were held back may run."""
+        if self.leadership.pipeline is not None:
+            self.leadership.pipeline.pump()
+
     async def drained(self) -> None:
         """Return when nothing is executing or uncommitted."""
         pipeline = self.leadership.pipeline

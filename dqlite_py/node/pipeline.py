@@ -104,7 +104,7 @@ class Pipeline:
         self._opened = False
         self._on_open = on_open
         self._batch_max = self._limits.batch_commands_max
-        self._pump()
+        self.pump()
 
     def stop(self) -> bool:
         """Stop executing; return whether speculation must be rolled back.
@@ -149,7 +149,7 @@ class Pipeline:
         self._queue.append(Request(command, size_bytes, answer, deadline_s))
         self._queue_bytes += size_bytes
         if self._executing is None:
-            self._pump()
+            self.pump()
         return answer
 
     def expire(self) -> None:
@@ -169,7 +169,7 @@ class Pipeline:
         """Undo one ``close_gate``."""
         assert self._gates > 0
         self._gates -= 1
-        self._pump()
+        self.pump()
 
     def drained(self) -> asyncio.Future[None]:
         """Return a future that settles when nothing is executing or uncommitted."""
@@ -186,6 +186,13 @@ class Pipeline:
                     waiter.set_result(None)
 
     # --- executing --------------------------------------------------------------------------
+    def pump(self) -> None:
+        """Execute the next batch if that may be now; what fails fails the replica."""
+        try:
+            self._pump()
+        except Exception as error:
+            self._proposer.failed(error)
+
     def _pump(self) -> None:
         if not self._term or self._executing is not None or self._hosted.rolling_back:
             return
@@ -252,7 +259,20 @@ class Pipeline:
             return outcome, note, data
 
         future = asyncio.ensure_future(hosted.writer.run(job))
-        future.add_done_callback(lambda done: self._executed(epoch, number, taken, done))
+        future.add_done_callback(partial(self._guarded, epoch, number, taken))
+
+    def _guarded(
+        self,
+        epoch: int,
+        number: int,
+        taken: list[Request],
+        done: asyncio.Future[tuple[BatchOutcome, bytes, bytes]],
+    ) -> None:
+        """An error in a callback would only be logged, and the answers lost."""
+        try:
+            self._executed(epoch, number, taken, done)
+        except Exception as error:
+            self._proposer.failed(error)
 
     def _executed(
         self,
@@ -281,7 +301,7 @@ class Pipeline:
                 self._answer_unchanged(number, taken, outcome.results)
             else:
                 self._propose(number, taken, outcome, note, data)
-        self._pump()
+        self.pump()
         self._settle_drains()
 
     def _split(self, taken: list[Request]) -> None:
@@ -361,7 +381,7 @@ class Pipeline:
             settle(answer, value)
         if not self._opened:
             self._machine_opened()
-        self._pump()
+        self.pump()
         self._settle_drains()
 
     def _machine_opened(self) -> None:

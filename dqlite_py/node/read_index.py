@@ -19,7 +19,7 @@ _RETRY_S = 0.5
 Done = Callable[[Exception | None], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Round:
     context: bytes
     begun_s: float
@@ -47,6 +47,7 @@ class ReadBarrier:
         self._sequence = 0
         self._waiting: list[tuple[float, Done]] = []
         self._round: _Round | None = None
+        self._confirmed: list[_Round] = []  # by the leader, but not applied here yet
         self._scheduled = False
 
     def join(self, done: Done) -> None:
@@ -94,10 +95,11 @@ class ReadBarrier:
         if current is None or current.context != context:
             return  # an abandoned round
         self._round = None
-        readers = current.readers
+        self._confirmed.append(current)
 
         def applied() -> None:
-            for _, done in readers:
+            self._confirmed.remove(current)
+            for _, done in current.readers:
                 done(None)
 
         self._when_applied(index, applied)
@@ -112,6 +114,8 @@ class ReadBarrier:
         """Expire readers and repeat an unanswered round; called a few times a second."""
         now_s = self._clock.now_s()
         self._waiting = _expire(self._waiting, now_s)
+        for confirmed in self._confirmed:
+            confirmed.readers = _expire(confirmed.readers, now_s)
         current = self._round
         if current is None:
             return
@@ -126,6 +130,9 @@ class ReadBarrier:
     def fail(self, error: Exception) -> None:
         """The replica stops: answer everybody."""
         readers = self._waiting + (self._round.readers if self._round else [])
+        for confirmed in self._confirmed:
+            readers += confirmed.readers
+            confirmed.readers = []
         self._waiting = []
         self._round = None
         for _, done in readers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -51,6 +52,7 @@ class Replica:
         self._limits = parts.settings.limits
         self._clock = parts.world.clock
         self._applied: AppliedIndex = parts.applied
+        self._in_use_bytes = 0  # of the primary database, when last looked at
         register = parts.router.register
         register("member.add", self._serve_add)
         register("member.remove", self._serve_remove)
@@ -181,6 +183,9 @@ class Replica:
     def status(self) -> Status:
         """Return the current status."""
         raw, hosted = self._parts.raw, self._parts.primary
+        if hosted is not None and hosted.sql_open:
+            with suppress(ReadInterrupted):  # a rollback has the connection: the last value does
+                self._in_use_bytes = hosted.db.size_in_use_bytes()
         return Status(
             member_id=self.member_id,
             cluster_id=self.cluster_id,
@@ -191,7 +196,7 @@ class Replica:
             applied_index=self._applied.index,
             is_learner=self.is_learner,
             db_size_bytes=hosted.db.size_bytes if hosted else 0,
-            db_size_in_use_bytes=hosted.db.size_in_use_bytes() if hosted else 0,
+            db_size_in_use_bytes=self._in_use_bytes,
         )
 
     def members(self) -> list[Member]:

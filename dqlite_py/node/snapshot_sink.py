@@ -79,10 +79,12 @@ class SnapshotSink:
         whole = incoming.file_number == len(incoming.head.files)
         if whole or here != (incoming.file_number, incoming.offset):
             raise PeerFailed(detail=f"snapshot chunk {here[0]}/{here[1]} out of order")
-        await self._files.run(lambda: self._write(incoming, chunk.data))
+        await self._files.run(lambda: self._write(incoming, here, chunk.data))
         return b""
 
-    def _write(self, incoming: Incoming, data: bytes) -> None:
+    def _write(self, incoming: Incoming, here: tuple[int, int], data: bytes) -> None:
+        if here != (incoming.file_number, incoming.offset):
+            return  # sent again while the first one waited for the disk
         expected = incoming.head.files[incoming.file_number]
         if incoming.file is None:
             path = self._databases.file_path(incoming.generation, expected.name)

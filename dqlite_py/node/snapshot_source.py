@@ -14,7 +14,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from dqlite_py.errors import CorruptFile, DqliteError, Fatal, SnapshotDamaged
+from dqlite_py.errors import CorruptFile, DiskFailed, DqliteError, Fatal, SnapshotDamaged
 from dqlite_py.node import catalog
 from dqlite_py.node.catalog import Version
 from dqlite_py.node.checkpoints import Checkpointer
@@ -147,7 +147,10 @@ class SnapshotSource:
             directory = f"{self._directory}/{index}"
             await self._files.run(lambda: self._prepare(directory))
             # No checkpoint runs while the lock is held, so the files do not change.
-            copies = [await self._copy(hosted, directory) for hosted in self._databases.hosted]
+            try:
+                copies = [await self._copy(hosted, directory) for hosted in self._databases.hosted]
+            except OSError as error:
+                raise DiskFailed(path=directory, detail=str(error)) from error
         head = SnapshotHead(
             index, term, version.conf_state, catalog.encode(version.catalog), tuple(copies)
         )
@@ -212,7 +215,7 @@ class SnapshotSource:
         except DqliteError:
             ok = False  # reported below: the core probes this member again and asks anew
         except OSError as error:
-            self._ports.failed(error)
+            self._ports.failed(DiskFailed(path=stage.directory, detail=str(error)))
         finally:
             self._streaming.discard(message.to)
             stage.streams -= 1

@@ -77,13 +77,13 @@ async def start(
             "or remove it and join again"
         )
     found = manifest
+    catalog = catalogs.decode(manifest.payload, f"{datadir.path}/{manifests.FILE_NAME}")
     storage = await log_worker.run(
         lambda: RaftStorage.open(disk, datadir.raft_path, found, storage_limits, create=False)
     )
     databases = DatabaseSet(seams, datadir, files, limits)
     databases.generation = manifest.generation
     await files.run(lambda: _remove_leftovers(seams, datadir, found.generation))
-    catalog = catalogs.decode(manifest.payload)
     commit = storage.initial_state()[0].commit
     for record in catalog.databases:
         hosted = await databases.open_existing(record)

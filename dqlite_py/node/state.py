@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -74,7 +73,6 @@ class StateChanges:
         self._replay_target = replay_target
         self._ports = ports
         self._manifest_index = history.latest.index
-        self._trimming = asyncio.Lock()
         self.replayed = False
         self.trims = 0
 
@@ -155,28 +153,29 @@ class StateChanges:
         """Drop entries that no database of this member needs, but a tail for slow followers.
 
         ``base`` is durable in every database's base file. Ordering: the manifest first (rule 5).
+        One at a time, and never beside an installation: the checkpointer's lock is held.
         """
-        index = base - self._limits.catch_up_entries
+        limits = self._limits
+        index = self._storage.tail_start(base, limits.catch_up_entries, limits.catch_up_bytes)
         floor = self._ports.snapshot_floor()
         if floor is not None:
             index = min(index, floor)
-        async with self._trimming:
-            if index <= self._manifest_index:
-                return
-            version = self._history.at(index)
-            manifest = Manifest(
-                generation=self._databases.generation,
-                index=index,
-                term=self._storage.term(index),
-                conf_state=version.conf_state,
-                payload=catalogs.encode(version.catalog),
-            )
-            await self.store_manifest(manifest)
-            result = await self._log_worker.run(lambda: self._storage.compact(manifest))
-            self._storage.publish_compact(result)
-            self._history.trim(index)
-            self._manifest_index = index
-            self.trims += 1
+        if index <= self._manifest_index:
+            return
+        version = self._history.at(index)
+        manifest = Manifest(
+            generation=self._databases.generation,
+            index=index,
+            term=self._storage.term(index),
+            conf_state=version.conf_state,
+            payload=catalogs.encode(version.catalog),
+        )
+        await self.store_manifest(manifest)
+        result = await self._log_worker.run(lambda: self._storage.compact(manifest))
+        self._storage.publish_compact(result)
+        self._history.trim(index)
+        self._manifest_index = index
+        self.trims += 1
 
     async def store_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest, durably."""

@@ -23,13 +23,14 @@ from dqlite_py.node.snapshot_sink import SnapshotSink
 from dqlite_py.node.snapshot_source import SnapshotSource, SnapshotSourcePorts
 from dqlite_py.node.startup import Started, check_base, start
 from dqlite_py.node.state import StateChanges, StatePorts
-from dqlite_py.raft import Config, RawNode, Snapshot
+from dqlite_py.raft import Config, RaftError, RawNode, Snapshot
 from dqlite_py.storage.datadir import DataDir
 from dqlite_py.transport.contract import PeerIdentity
 from dqlite_py.transport.transport import PeerTransport
 
 _CONTEXT_PREFIX_BYTES = 8
 _MESSAGE_BYTES_MAX = 1 << 20
+_COMMITTED_BYTES_MAX = 8 << 20
 _INFLIGHT_MESSAGES = 256
 _INFLIGHT_BYTES = 32 << 20
 
@@ -94,6 +95,7 @@ def _core(parts: Parts, started: Started) -> None:
             applied=started.manifest.index,
             async_storage_writes=True,
             max_size_per_message_bytes=_MESSAGE_BYTES_MAX,
+            max_committed_bytes_per_ready=_COMMITTED_BYTES_MAX,
             max_inflight_messages=_INFLIGHT_MESSAGES,
             max_inflight_bytes=_INFLIGHT_BYTES,
             check_quorum=True,
@@ -109,7 +111,11 @@ def _leading(parts: Parts) -> None:
     world, limits = parts.world, parts.settings.limits
 
     def begin_round(context: bytes) -> None:
-        parts.raw.read_index(context)
+        # Called from the event loop too, which would only log what is raised here.
+        try:
+            parts.raw.read_index(context)
+        except RaftError as error:
+            parts.tasks.fail(error)
         parts.driver.kick()
 
     def moved() -> None:
@@ -252,6 +258,7 @@ def _checkpoints(parts: Parts) -> None:
             drained=parts.drained,
             make_commit_durable=parts.driver.make_commit_durable,
             trim=parts.changes.trim,
+            room_again=parts.room_again,
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dqlite_py.errors import CorruptFile, DiskFailed
@@ -11,8 +11,6 @@ from dqlite_py.raft import (
     ConfState,
     Entry,
     HardState,
-    Snapshot,
-    SnapshotTemporarilyUnavailable,
     Unavailable,
 )
 from dqlite_py.raft.messages import ENTRY_OVERHEAD_BYTES
@@ -42,7 +40,7 @@ class Installation:
 
 
 class RaftStorage:
-    """A ``LogReader`` over segment files.
+    """What a ``LogReader`` needs but snapshots, over segment files.
 
     Two threads: *worker* methods block and must not overlap each other; *loop* methods run on the
     event loop and see only what was published, in the order in which it was done.
@@ -58,7 +56,6 @@ class RaftStorage:
         self._recent = RecentEntries(limits.cache_bytes)
         self._writer = writer
         self.torn_bytes = found.torn_bytes
-        self.snapshot_source: Callable[[], Snapshot] | None = None
         self._spares: SparePool
 
     @classmethod
@@ -160,14 +157,16 @@ class RaftStorage:
             found.append(entry)
         return found
 
-    def snapshot(self) -> Snapshot:
-        """Return what ``snapshot_source`` makes.
-
-        Raises SnapshotTemporarilyUnavailable while none is set.
-        """
-        if self.snapshot_source is None:
-            raise SnapshotTemporarilyUnavailable
-        return self.snapshot_source()
+    def tail_start(self, end: int, entries_max: int, bytes_max: int) -> int:
+        """Return the index behind which at most so many entries and bytes lie, up to ``end``."""
+        index, size = end, 0
+        lowest = max(self._index.start, end - entries_max)
+        while index > lowest:
+            size += self._index.stored_bytes(index)
+            if size > bytes_max:
+                break
+            index -= 1
+        return index
 
     @property
     def manifest(self) -> Manifest:

@@ -35,7 +35,8 @@ class SparePool:
         self._step_bytes = step_bytes
         self._ready: Spare | None = None
         self._growing: Spare | None = None
-        self._made = 0
+        self._made = 0  # by ``take``
+        self._ahead = 0  # by ``prepare``
         self._closed = False
 
     def prepare(self) -> bool:
@@ -47,7 +48,9 @@ class SparePool:
             return False
         grown = self._growing
         if grown is None:
-            grown = self._create("ahead", 0)
+            # A name of its own: the one before may not have been renamed yet by the other thread.
+            self._ahead += 1
+            grown = self._create(f"ahead-{self._ahead}", 0)
         length = self._extend(grown, min(self._step_bytes, self._segment_bytes - grown.length))
         grown = Spare(grown.path, grown.file, length)
         if length < self._segment_bytes:

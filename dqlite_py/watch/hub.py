@@ -222,12 +222,13 @@ class WatchHub:
             chunk = await self._read(first, last)
         except TRANSIENT:
             chunk = None
-        if first < self._committed.compact_revision:
-            self._leave_all_behind(first, last)
-        elif chunk is None:
-            await asyncio.sleep(RETRY_S)
-        else:
+        if chunk is not None:
+            # Read whole, so it counts even if compaction has overtaken it meanwhile.
             self._hand_out(chunk)
+        elif first < self._committed.compact_revision:
+            self._leave_all_behind(first, last)
+        else:
+            await asyncio.sleep(RETRY_S)
 
     async def _read(self, first: int, last: int) -> Chunk:
         interest = Interest(*EVERYTHING, previous=self._previous_wanted > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -84,8 +85,9 @@ def read_until(store: Store, stopped: threading.Event, failures: list[Any]) -> N
     last = 0
     while not stopped.is_set() and not failures:
         try:
+            revision = store.machine.revision
             with session:
-                response = reader._run(session, look)
+                response = reader._run(look, revision, session)
         except _Overtaken:
             continue
         revision = response.header.revision
@@ -115,3 +117,33 @@ def test_every_read_is_one_committed_revision_and_none_goes_back(tmp_path: Path)
     store.settle(0)
     assert failures == []
     assert store.machine.revision == FIRST + BATCHES - 1
+
+
+class LateReplica:
+    """Fixes a read's snapshot, lets the store move on, and only then runs the query."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._session = store.connect()
+
+    async def read(self, query: Callable[[Any], Any]) -> Any:
+        with self._session:
+            self._session.execute("SELECT count(*) FROM revisions").fetchall()
+            self._store.run(batch(1))
+            self._store.settle(0)
+            return query(self._session)
+
+
+def test_a_read_claims_no_revision_that_came_after_its_snapshot(tmp_path: Path) -> None:
+    store = Store(tmp_path / "etcd.sqlite")
+    store.run(batch(0))
+    store.settle(0)
+    reader = CommittedReader(LateReplica(store), store.machine)  # type: ignore[arg-type]
+    response = asyncio.run(
+        reader.read(
+            lambda view: ranges.execute(view, rpc.RangeRequest(**ALL)),
+            inline=False,
+        )
+    )
+    found = [(one.key, one.value) for one in response.kvs]
+    assert found == expected(response.header.revision - FIRST)

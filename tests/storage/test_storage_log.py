@@ -14,8 +14,6 @@ from dqlite_py.raft import (
     Entry,
     EntryKind,
     HardState,
-    Snapshot,
-    SnapshotTemporarilyUnavailable,
     Unavailable,
 )
 from dqlite_py.raft.messages import ENTRY_OVERHEAD_BYTES
@@ -264,12 +262,13 @@ def test_a_prepared_segment_is_used_and_leftovers_are_removed(disk: SimulatedDis
     assert not [name for name in disk.listdir(LOG) if name.endswith(".tmp")]
 
 
-def test_a_snapshot_comes_from_the_node(storage: RaftStorage) -> None:
-    with pytest.raises(SnapshotTemporarilyUnavailable):
-        storage.snapshot()
-    snapshot = Snapshot(5, 1, ConfState((1,)))
-    storage.snapshot_source = lambda: snapshot
-    assert storage.snapshot() is snapshot
+def test_the_tail_is_bounded_by_entries_and_by_bytes(storage: RaftStorage) -> None:
+    for index in range(1, 11):
+        append(storage, entry(index, 1, bytes(100)))
+    assert storage.tail_start(10, 4, 1 << 20) == 6
+    assert storage.tail_start(10, 100, 1 << 20) == 0
+    assert 7 <= storage.tail_start(10, 100, 350) <= 8
+    assert storage.tail_start(10, 100, 0) == 10
 
 
 def test_the_memory_of_recent_entries_is_bounded() -> None:
