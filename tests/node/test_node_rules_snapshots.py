@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 from dqlite_py.errors import DqliteError
 from dqlite_py.node.snapshot_sink import Incoming
@@ -166,10 +167,11 @@ def test_a_stream_that_breaks_goes_on_where_it_was(tmp_path: Path) -> None:
         written: list[int] = []
         write = behind.parts.sink._write
 
-        def count(incoming: Incoming, here: tuple[int, int], data: bytes) -> None:
-            if here == (incoming.file_number, incoming.offset):
-                written.append(len(data))
-            write(incoming, here, data)
+        def count(incoming: Incoming, *chunk: Any) -> None:
+            before = (incoming.file_number, incoming.offset)
+            write(incoming, *chunk)
+            if (incoming.file_number, incoming.offset) != before:
+                written.append(len(chunk[-1]))
 
         behind.parts.sink._write = count  # type: ignore[method-assign]
         await cluster.wait_for(lambda: len(written) >= 2, "the stream's beginning")
