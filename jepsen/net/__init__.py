@@ -1,0 +1,1 @@
+"""The networks that members stand in, and the faults of their links."""
