@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: help venv demo test lint transcripts sim proto bench clean
+.PHONY: help venv demo test lint transcripts sim mutants proto bench clean
 
 help:
 	@echo "make demo         three servers on this machine, a guided tour (installs what it needs)"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint         format, types, import contracts, generated code"
 	@echo "make transcripts  the Raft core against etcd-io/raft's transcripts"
 	@echo "make sim          the long random workloads"
+	@echo "make mutants      break the code in many ways, one at a time: some test must notice each"
 	@echo "make bench        throughput and latency beside the real etcd"
 	@echo "make proto        generate dqlite_py/pb again after a change in proto/"
 	@echo "make venv         .venv with everything for development"
@@ -50,6 +51,9 @@ transcripts: $(DEV)
 
 sim: $(DEV)
 	$(BIN)/python -m pytest --long -m long
+
+mutants: $(DEV)
+	$(BIN)/python -m tests.mutants
 
 proto: $(DEV)
 	$(BIN)/python proto/generate.py

@@ -245,7 +245,7 @@ MUTANTS: Final = (
         slip="off by one at the first region's end",
         breaks="the wal-index is the one SQLite would write, past one region too",
         chosen_from="code",
-        likely=("vfs/test_vfs_leftovers.py",),
+        likely=("db/test_db_replication.py::test_the_wal_index_grows_past_two_regions",),
     ),
     Mutant(
         name="first-image-of-a-page-is-shipped",
@@ -257,7 +257,7 @@ MUTANTS: Final = (
         slip="a page is taken once, and the first time it is met",
         breaks="of a page that was spilled and written again the last image counts",
         chosen_from="code",
-        likely=("vfs/test_vfs_wal.py",),
+        likely=("db/test_db_replication.py",),
     ),
     Mutant(
         name="size-flag-of-an-overwritten-frame-stays",
@@ -267,7 +267,11 @@ MUTANTS: Final = (
         slip="a commit is taken to stay one",
         breaks="invariant 6: frames are overwritten, and with them whether they commit",
         chosen_from="code",
-        likely=("vfs/test_vfs_wal.py",),
+        likely=(
+            "vfs/test_vfs_leftovers.py",
+            "db/test_db_replication.py",
+            "db/test_db_chaos.py",
+        ),
     ),
     Mutant(
         name="frames-of-a-restarted-wal-sought-at-the-old-place",
@@ -277,7 +281,11 @@ MUTANTS: Final = (
         slip="the position before the batch is still at hand",
         breaks="trap T10: SQLite restarts the WAL by itself, and capture begins at 0 then",
         chosen_from="code",
-        likely=("db/test_db_rollback.py",),
+        likely=(
+            "db/test_db_checkpoint.py",
+            "db/test_db_batches.py",
+            "db/test_db_chaos.py",
+        ),
     ),
     Mutant(
         name="deferred-keys-wait-for-the-commit",

@@ -126,9 +126,11 @@ class Gate:
         try:
             with tree.broken_by(mutant):
                 killer, trouble = self._hunt(tree, mutant)
+                if killer is not None and tree.first_failure([killer])[0] is None:
+                    trouble = f"{killer} fails with the breakage, but not always"
         finally:
             self._trees.put(tree)
-        if killer is not None and not self._passes_when_sound(killer):
+        if killer is not None and not trouble and not self._passes_when_sound(killer):
             trouble = f"{killer} fails without the breakage too"
         return Verdict(mutant, killer, time.monotonic() - started_s, trouble)
 

@@ -217,7 +217,7 @@ MUTANTS: Final = (
         slip="an index seems to name an entry",
         breaks="a write report counts only if index and term still agree (ABA)",
         chosen_from="code",
-        likely=("raft/test_raft_flow.py",),
+        likely=("raft/test_raft_unstable.py",),
     ),
     Mutant(
         name="write-report-of-an-earlier-term-counts",
@@ -228,7 +228,7 @@ MUTANTS: Final = (
         slip="the disk has written it, whatever the term",
         breaks="a write report counts only in the term it was ordered in",
         chosen_from="code",
-        likely=("raft/test_raft_flow.py",),
+        likely=("raft/test_raft_disturbance.py",),
     ),
     Mutant(
         name="unstable-entries-handed-to-application",
@@ -251,7 +251,7 @@ MUTANTS: Final = (
         slip="the middle is taken for the majority",
         breaks="half of an even number of voters is no majority",
         chosen_from="code",
-        likely=("raft/test_raft_flow.py",),
+        likely=("raft/test_raft_leadership.py",),
     ),
     Mutant(
         name="majority-off-by-one",
@@ -291,7 +291,7 @@ MUTANTS: Final = (
         slip="every later term is respected",
         breaks="Raft 4.2.3: a removed or partitioned member does not disturb a working leader",
         chosen_from="code",
-        likely=("raft/test_raft_leadership.py",),
+        likely=("raft/test_raft_disturbance.py",),
     ),
     Mutant(
         name="quorum-check-never-forgets",

@@ -6,7 +6,7 @@ import random
 from dataclasses import FrozenInstanceError
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqlite_py.raft import (
@@ -254,6 +254,7 @@ def test_too_many_steps_are_refused() -> None:
 _small = st.lists(st.builds(ConfChangeSingle, st.sampled_from(ConfChangeKind), st.integers(1, 5)))
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(_small, max_size=6))
 def test_simple_change_equals_the_same_change_through_a_joint_configuration(
     history: list[list[ConfChangeSingle]],
