@@ -24,7 +24,7 @@ class Loopback:
         self._ports = free_ports()
         self._names: list[str] = []
 
-    def place(self, name: str, number: int, directory: Path) -> Address:  # noqa: ARG002
+    def place(self, name: str, number: int, directory: Path) -> Address:
         peer_port = next(self._ports)
         real_peer_port = next(self._ports)
         self._proxy.add(name, peer_port, real_peer_port)

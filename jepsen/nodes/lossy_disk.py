@@ -158,6 +158,9 @@ def _undo_bytes(record: Record, paths: dict[int, Path]) -> None:
 def _undo_names(record: Record) -> None:
     first, second, kept = record.names()
     assert first is not None
+    if record.kind != CREATE:
+        # The directory may have been removed since; the name's return brings it back.
+        first.parent.mkdir(parents=True, exist_ok=True)
     if record.kind == CREATE:
         first.unlink(missing_ok=True)
     elif record.kind == UNLINK:

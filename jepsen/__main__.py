@@ -1,0 +1,61 @@
+"""The command line: run one pair, a matrix of pairs, the controls; remove what dead runs left."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from jepsen.nodes.ledger import clean as clean_up
+from jepsen.run import CannotRun, Options, execute
+
+PRODUCTS = click.Choice(["dqlite", "etcd", "etcd-debian"])
+
+
+@click.group()
+def main() -> None:
+    """Try to break a replicated store."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+@main.command()
+@click.option("--workload", required=True)
+@click.option("--nemesis", default="none", show_default=True)
+@click.option("--time-limit", "time_limit_s", default=60.0, show_default=True, help="Seconds.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--product", "product_name", type=PRODUCTS, default="dqlite", show_default=True)
+@click.option("--clients", default=8, show_default=True)
+@click.option("--rate", "rate_per_s", default=120.0, show_default=True, help="Operations a second.")
+@click.option("--loopback", is_flag=True, help="Use the proxy even where namespaces can be made.")
+@click.option("--fault", default=None, help="A build with this deliberate fault.")
+@click.option("--out", "directory", type=click.Path(path_type=Path), default=None)
+def run(product_name: str, **fields: object) -> None:
+    """Run one workload under one nemesis."""
+    try:
+        outcome = execute(
+            Options(product=product_name, **fields),  # type: ignore[arg-type]
+            lambda text: click.echo(text, err=True),
+        )
+    except (CannotRun, KeyError, FileNotFoundError) as reason:
+        raise click.ClickException(f"cannot run: {reason}") from reason
+    click.echo(json.dumps(outcome, indent=1))
+    sys.exit(0 if outcome["verdict"] == "valid" else 1)
+
+
+@main.command()
+def clean() -> None:
+    """End the processes and remove the namespaces and mounts of runs that are dead."""
+    for line in clean_up():
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()
