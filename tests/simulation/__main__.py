@@ -4,45 +4,21 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.simulation.course import Outcome, simulate
+from tests.simulation.course import Outcome
 from tests.simulation.coverage import REACHED, Coverage
+from tests.simulation.orders import Order, run_order
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One seed to run."""
-
-    seed: int
-    virtual_seconds: float
-    operations: int
-
-
-def run_order(order: Order) -> Outcome:
-    folder = Path(tempfile.mkdtemp(prefix=f"simulation-{order.seed}-"))
-    try:
-        return simulate(
-            order.seed,
-            folder / "run",
-            virtual_seconds=order.virtual_seconds,
-            operations=order.operations,
-        )
-    finally:
-        shutil.rmtree(folder)
 
 
 def orders(options: argparse.Namespace) -> Iterator[Order]:
@@ -120,6 +96,9 @@ def main() -> int:
             done += 1
             total.update(outcome.coverage)
             progress.advance(bar)
+            if not console.is_terminal:
+                verdict = "FAILED" if outcome.failure else "ok"
+                console.print(f"seed {outcome.seed}: {verdict} {outcome.fingerprint}")
             if outcome.failure:
                 failed += 1
                 show_failure(console, outcome, options)

@@ -91,11 +91,11 @@ class Consensus:
         log = raw.raft.log
         last = self.last_committed
         require(
-            log.last_index >= last,
-            f"{member_id} leads term {raw.term} with a log up to {log.last_index}, "
+            log.last_index() >= last,
+            f"{member_id} leads term {raw.term} with a log up to {log.last_index()}, "
             f"but {last} is committed",
         )
-        for index in range(max(log.first_index, last - _COMPARED_AT_ELECTION), last + 1):
+        for index in range(max(log.first_index(), last - _COMPARED_AT_ELECTION), last + 1):
             require(
                 log.term(index) == self.committed[index].term,
                 f"{member_id} leads term {raw.term} with another entry {index} than committed",
@@ -105,8 +105,10 @@ class Consensus:
     def sent(self, member_id: int, message: Message, raw: RawNode) -> None:
         """``message`` leaves the member."""
         if message.kind in _LEADERS_OWN:
-            known = self.leaders.setdefault(message.term, member_id)
-            require(known == member_id, f"term {message.term} has two leaders")
+            if message.term == raw.term:
+                self.leads(member_id, raw)
+            known = self.leaders.get(message.term)
+            require(known == member_id, f"{member_id} sends as leader of term {message.term}")
             self._check_chain(message)
         elif message.kind is MessageKind.APP_RESP and not message.reject:
             self._promised_entries(member_id, message, raw)

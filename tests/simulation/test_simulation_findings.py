@@ -1,0 +1,76 @@
+"""What the simulation has found, each as the shortest scene that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from contextlib import suppress
+from pathlib import Path
+
+from dqlite_py.errors import CorruptFile, DiskFailed
+from dqlite_py.pb import rpc_pb2 as rpc
+from tests.kit.loop import run_virtual
+from tests.kit.sim_cluster import SimCluster, SimReplica
+from tests.kit.sim_scenes import others_than, play, put
+from tests.kit.single_etcd import SingleEtcd
+
+
+def test_a_read_before_the_first_leader_has_made_the_tables_waits_for_them() -> None:
+    """Seed 1: a barrier may succeed on a leader that has not made the tables yet."""
+
+    async def main() -> None:
+        etcd = SingleEtcd()
+        etcd.machine.has_schema = False
+        reading = asyncio.ensure_future(etcd.kv.range(rpc.RangeRequest(key=b"a")))
+        await asyncio.sleep(0.2)
+        assert not reading.done()
+        etcd.machine.has_schema = True
+        assert (await reading).header.revision == 1
+
+    run_virtual(main)
+
+
+async def _come_up_with_a_failing_read(member: SimReplica, number: int) -> BaseException | None:
+    """Let the read with this number of a database file fail; return what the start ended with."""
+    left = number
+
+    def fault(operation: str, path: str) -> OSError | None:
+        nonlocal left
+        if operation != "pread" or not path.endswith(".sqlite"):
+            return None
+        left -= 1
+        return OSError(errno.EIO, "simulated") if left == -1 else None
+
+    member.disk.fault = fault
+    try:
+        await member.start()
+    except (DiskFailed, CorruptFile) as error:
+        return error
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2.0):
+            await member.stopped.wait()
+    error = member.stopped_by
+    await member.crash()
+    return error
+
+
+def test_an_unreadable_database_is_a_failed_disk_not_a_damaged_file(tmp_path: Path) -> None:
+    """Seed 1: "damaged" tells the operator to throw away what a new cable would bring back."""
+    found: list[str] = []
+
+    async def scene(cluster: SimCluster) -> None:
+        victim = others_than(cluster, cluster.members[0])[0]
+        for number in range(40):
+            await put(cluster.members[0], b"%d" % number, b"x" * 900)
+        await victim.replica.checkpoint()
+        await victim.crash()
+        for number in range(10):
+            error = await _come_up_with_a_failing_read(victim, number)
+            found.append(type(error).__name__)
+        victim.disk.fault = None
+        victim.disk.crash()
+        await victim.start()
+
+    play(tmp_path, scene)
+    assert set(found) <= {"DiskFailed", "NoneType"}
+    assert "DiskFailed" in found
