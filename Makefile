@@ -15,7 +15,7 @@ help:
 	@echo "make test         all quick tests"
 	@echo "make lint         format, types, import contracts, generated code"
 	@echo "make transcripts  the Raft core against etcd-io/raft's transcripts"
-	@echo "make sim          the long random workloads"
+	@echo "make sim          the long random workloads; SIM='--seeds 2000 --minutes 600' for more"
 	@echo "make mutants      break the code in many ways, one at a time: some test must notice each"
 	@echo "make bench        throughput and latency beside the real etcd"
 	@echo "make proto        generate dqlite_py/pb again after a change in proto/"
@@ -51,6 +51,7 @@ transcripts: $(DEV)
 
 sim: $(DEV)
 	$(BIN)/python -m pytest --long -m long
+	$(BIN)/python -m tests.simulation $(SIM)
 
 mutants: $(DEV)
 	$(BIN)/python -m tests.mutants
