@@ -10,6 +10,9 @@ from types import FrameType
 
 import click
 
+from jepsen.catching import find, table
+from jepsen.controls import CONTROLS
+from jepsen.matrix import CORE, cells, passed, run_matrix, summary
 from jepsen.nodes.ledger import clean as clean_up
 from jepsen.run import CannotRun, Options, execute
 
@@ -48,6 +51,49 @@ def run(product_name: str, **fields: object) -> None:
         raise click.ClickException(f"cannot run: {reason}") from reason
     click.echo(json.dumps(outcome, indent=1))
     sys.exit(0 if outcome["verdict"] == "valid" else 1)
+
+
+@main.command()
+@click.option("--seconds", "time_limit_s", default=60.0, show_default=True, help="Each cell.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--product", "product_name", type=PRODUCTS, default="dqlite", show_default=True)
+@click.option("--workload", "workloads", multiple=True, help="Only these.")
+@click.option("--nemesis", "nemeses", multiple=True, help="Only these.")
+@click.option("--core", is_flag=True, help="Only the pairs of the ten-minute run.")
+@click.option("--resume/--no-resume", default=True, show_default=True)
+@click.option("--rate", "rate_per_s", default=120.0, show_default=True, help="Operations a second.")
+@click.option("--loopback", is_flag=True, help="Use the proxy even where namespaces can be made.")
+def matrix(
+    product_name: str,
+    workloads: tuple[str, ...],
+    nemeses: tuple[str, ...],
+    core: bool,
+    resume: bool,
+    **fields: object,
+) -> None:
+    """Run all pairs, going on where an earlier run of this commit ended."""
+    chosen = [
+        cell
+        for cell in cells(CORE if core else None)
+        if (not workloads or cell.workload in workloads)
+        and (not nemeses or cell.nemesis in nemeses)
+    ]
+    options = Options(workload="", product=product_name, **fields)  # type: ignore[arg-type]
+    outcomes = run_matrix(options, chosen, resume=resume, say=lambda text: click.echo(text))
+    click.echo(summary(outcomes))
+    sys.exit(0 if passed(outcomes) else 1)
+
+
+@main.command()
+@click.option("--time-limit", "time_limit_s", default=60.0, show_default=True, help="Seconds each.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--fault", "faults", multiple=True, type=click.Choice(list(CONTROLS)))
+def controls(time_limit_s: float, seed: int, faults: tuple[str, ...]) -> None:
+    """Run every build with a deliberate fault; each must be caught."""
+    chosen = [CONTROLS[name] for name in faults or CONTROLS]
+    rows = [find(control, time_limit_s, seed, click.echo) for control in chosen]
+    click.echo(table(rows))
+    sys.exit(0 if all(row.caught for row in rows) else 1)
 
 
 @main.command()

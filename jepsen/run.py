@@ -73,11 +73,13 @@ def results_directory() -> Path:
 
 
 def commit() -> str:
-    """Return the commit under test, with ``+`` if product code was changed since."""
+    """Return the last commit that changed the product, with ``+`` if it was changed since."""
     git = ["git", "-C", str(REPOSITORY)]
-    head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
-    dirty = subprocess.run([*git, "status", "--porcelain", "--", "dqlite_py"], capture_output=True)
-    return (head.stdout.strip() or "unknown") + ("+" if dirty.stdout.strip() else "")
+    last = [*git, "log", "-1", "--format=%h", "--abbrev=12", "--", "dqlite_py"]
+    found = subprocess.run(last, capture_output=True, text=True, check=False)
+    changes = [*git, "status", "--porcelain", "--", "dqlite_py"]
+    changed = subprocess.run(changes, capture_output=True, check=False)
+    return (found.stdout.strip() or "unknown") + ("+" if changed.stdout.strip() else "")
 
 
 def execute(options: Options, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:

@@ -13,14 +13,18 @@ from jepsen.nodes.process import NodeProcess
 
 SYNC_DELAYS_MS = (20, 100, 500)
 FILLER = "filler"
+SNAPSHOT_COUNT = 40
 CHUNK = b"\0" * (1 << 20)
 
 
 class DiskFull(Nemesis):
-    """Fills the disks of a minority to the last byte, then frees them and restarts who ended."""
+    """Fills the disks of a minority to the last byte, then frees them and restarts who ended.
+
+    Logs are written into space reserved before, so checkpoints must be frequent to be hit.
+    """
 
     name = "disk-full"
-    needs = Needs(small_disk=True)
+    needs = Needs(small_disk=True, snapshot_count=SNAPSHOT_COUNT)
 
     def start(self) -> Any:
         chosen = self.minority()

@@ -206,7 +206,7 @@ class Cluster:
         with self._guard:
             node = self._nodes.pop(name)
         node.resume()
-        node.kill()
+        node.retire()
 
     def replace(self, name: str) -> NodeProcess:
         """Remove a member whose data is lost and add a new one; raises NeverReady."""

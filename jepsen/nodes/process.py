@@ -139,6 +139,11 @@ class NodeProcess:
         self.paused = False
         self.after_kill()
 
+    def retire(self) -> None:
+        """Kill a process that may end by itself because its member was removed."""
+        self._killed = True
+        self.kill()
+
     def terminate(self) -> int:
         """SIGTERM; return the exit code, after a SIGKILL if it does not come in time."""
         assert self._process is not None
