@@ -9,8 +9,8 @@ from typing import Any
 
 from jepsen.history import NEVER, Operation
 
-SHOWN_VIOLATIONS = 32
-"""A checker keeps this many violations and counts the others."""
+SHOWN_OF_A_KIND = 8
+"""A checker keeps this many violations of each kind and counts the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,20 @@ class Result:
     checker: str
     operations: int = 0
     violations: list[Violation] = field(default_factory=list)
-    violation_count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
     undecided: str | None = None
     stats: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
+    def violation_count(self) -> int:
+        """How many violations were found, kept or not."""
+        return sum(self.counts.values())
+
+    @property
     def valid(self) -> bool | str:
         """True, False or "unknown"; a violation found stands even if the rest is undecided."""
-        if self.violation_count:
+        if self.counts:
             return False
         return "unknown" if self.undecided else True
 
@@ -49,14 +54,14 @@ class Result:
         self, kind: str, message: str, *involved: Operation, indexes: Iterable[int] = ()
     ) -> None:
         """Add a violation, proved by operations and by events."""
-        self.violation_count += 1
-        if len(self.violations) < SHOWN_VIOLATIONS:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if self.counts[kind] <= SHOWN_OF_A_KIND:
             found = events_of(involved) | set(indexes)
             self.violations.append(Violation(kind, message, tuple(sorted(found))))
 
     def kinds(self) -> set[str]:
-        """Return the names of the violations kept."""
-        return {violation.kind for violation in self.violations}
+        """Return the names of the violations."""
+        return set(self.counts)
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as a JSON object."""
@@ -66,6 +71,7 @@ class Result:
             "operations": self.operations,
             "violations": [violation.to_json() for violation in self.violations],
             "violation_count": self.violation_count,
+            "counts": dict(self.counts),
             "undecided": self.undecided,
             "stats": dict(self.stats),
             "seconds": round(self.seconds, 3),
