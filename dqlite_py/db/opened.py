@@ -7,6 +7,7 @@ import apsw
 from dqlite_py.db.batch import BatchRunner
 from dqlite_py.db.checkpoint import Checkpointer
 from dqlite_py.db.connections import open_configured
+from dqlite_py.db.image import require_pages
 from dqlite_py.db.readers import ReaderPool
 from dqlite_py.errors import ReadersBusy
 from dqlite_py.seams import Clock
@@ -31,6 +32,8 @@ class OpenedDatabase:
         writer_cache_kib: int,
         reader_cache_kib: int,
     ) -> None:
+        require_pages(file, wal, index, path)
+
         def reader() -> apsw.Connection:
             return open_configured(vfs, path, cache_kib=reader_cache_kib, query_only=True)
 
