@@ -58,6 +58,7 @@ class Clients:
             (self.read_past, 6),
             (self.read_locally, 10),
             (self.compact, 1),
+            (self.burst, 1),
         ]
         choices, weights = zip(*works, strict=True)
         while self.left > 0 and self.world.active:
@@ -119,6 +120,18 @@ class Clients:
         self._written(asked, revision)
         self.world.history.when_known(revision, lambda: self._check_put(key, value, revision))
         return int(revision)
+
+    async def burst(self, rng: random.Random) -> None:
+        """Put so many keys at once that batches overlap and entries hold many requests."""
+        count = min(rng.choice((20, 40, 80)), self.left)
+        self.left -= count
+        self.world.coverage.hit("operations", count)
+        puts = [self.put_key(rng, rng.choice(KEYS), 0) for _ in range(count)]
+        for result in await asyncio.gather(*puts, return_exceptions=True):
+            if isinstance(result, UNKNOWN):
+                self.world.coverage.hit("operations with unknown outcome")
+            elif isinstance(result, Exception) and not isinstance(result, RequestRefused):
+                raise result
 
     async def _write(self, request: Any, asked: Asked, values: list[bytes]) -> Any:
         """Send a write; what is refused must never take effect."""
