@@ -13,12 +13,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -72,8 +71,17 @@ class Tree:
 
     def first_failure(self, targets: Sequence[str]) -> tuple[str | None, str]:
         """Run tests until one fails; return its node id, and what went wrong apart from that."""
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=line", "-m", "not process"]
-        command += ["--timeout", str(TEST_TIMEOUT_S), *targets]
+        failed, trouble = self._run(["-x", *targets])
+        return (failed[0] if failed else None), trouble
+
+    def failures(self, targets: Sequence[str]) -> set[str]:
+        """Run all of these tests and return those that fail."""
+        failed, trouble = self._run(targets)
+        return {*failed, *(targets if trouble else ())}
+
+    def _run(self, arguments: Sequence[str]) -> tuple[list[str], str]:
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-m", "not process"]
+        command += ["--timeout", str(TEST_TIMEOUT_S), *arguments]
         try:
             run = subprocess.run(
                 command,
@@ -85,13 +93,11 @@ class Tree:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return None, f"the tests took more than {RUN_TIMEOUT_S} s"
-        found = _FAILED.search(run.stdout)
-        if found is not None:
-            return found[1], ""
-        if run.returncode in (0, 5):  # 5: every test was deselected
-            return None, ""
-        return None, (run.stdout + run.stderr)[-400:]
+            return [], f"the tests took more than {RUN_TIMEOUT_S} s"
+        failed = _FAILED.findall(run.stdout)
+        if failed or run.returncode in (0, 5):  # 5: every test was deselected
+            return failed, ""
+        return [], (run.stdout + run.stderr)[-400:]
 
 
 class Gate:
@@ -102,23 +108,32 @@ class Gate:
         for number in range(jobs):
             self._trees.put(Tree(root, scratch / f"tree-{number}"))
         self._sound = Tree(root, scratch / "sound")
-        self._sound_lock = threading.Lock()
-        self._sound_tests: dict[str, bool] = {}
         self._jobs = jobs
 
     def judge_all(
         self, mutants: Iterable[Mutant], told: Callable[[Verdict], None]
     ) -> list[Verdict]:
-        """Judge every mutant; ``told`` hears of each verdict as it comes. In the given order."""
+        """Judge every mutant; ``told`` hears of each as it comes. Returns them in the given order.
+
+        In the end all killers run once without any breakage: one that fails then has noticed
+        nothing.
+        """
         ordered = list(mutants)
+        found = {}
         with ThreadPoolExecutor(self._jobs) as pool:
-            futures = {pool.submit(self._judge, mutant): mutant.name for mutant in ordered}
-            found = {}
-            for future in as_completed(futures):
+            for future in as_completed([pool.submit(self._judge, one) for one in ordered]):
                 verdict = future.result()
                 found[verdict.mutant.name] = verdict
                 told(verdict)
-        return [found[mutant.name] for mutant in ordered]
+        verdicts = [found[mutant.name] for mutant in ordered]
+        killers = sorted({verdict.killer for verdict in verdicts if verdict.killer is not None})
+        unsound = self._sound.failures(killers) if killers else set()
+        return [
+            replace(verdict, trouble=f"{verdict.killer} fails without the breakage too")
+            if verdict.killer in unsound
+            else verdict
+            for verdict in verdicts
+        ]
 
     def _judge(self, mutant: Mutant) -> Verdict:
         tree = self._trees.get()
@@ -126,37 +141,25 @@ class Gate:
         try:
             with tree.broken_by(mutant):
                 killer, trouble = self._hunt(tree, mutant)
-                if killer is not None and tree.first_failure([killer])[0] is None:
-                    trouble = f"{killer} fails with the breakage, but not always"
         finally:
             self._trees.put(tree)
-        if killer is not None and not trouble and not self._passes_when_sound(killer):
-            trouble = f"{killer} fails without the breakage too"
         return Verdict(mutant, killer, time.monotonic() - started_s, trouble)
 
     def _hunt(self, tree: Tree, mutant: Mutant) -> tuple[str | None, str]:
         """Try the likely tests, then suite after suite."""
-        suites = [self._matching(tree, suite) for suite in mutant.suites]
-        likely = [f"tests/{node_id}" for node_id in mutant.likely]
-        for targets in (likely, *suites):
-            if not targets:
-                continue
-            killer, trouble = tree.first_failure(targets)
+        if mutant.likely:
+            killer, trouble = tree.first_failure([f"tests/{node_id}" for node_id in mutant.likely])
+            if killer is not None or trouble:
+                return killer, trouble
+        for suite in mutant.suites:
+            paths = sorted(str(path.relative_to(tree.path)) for path in tree.path.glob(suite))
+            killer, trouble = tree.first_failure(paths) if paths else (None, "")
+            if killer is not None and tree.first_failure([killer])[0] is None:
+                # Nobody expected this test to notice: it might be one that fails now and then.
+                return killer, f"{killer} does not always fail"
             if killer is not None or trouble:
                 return killer, trouble
         return None, ""
-
-    @staticmethod
-    def _matching(tree: Tree, suite: str) -> list[str]:
-        return sorted(str(path.relative_to(tree.path)) for path in tree.path.glob(suite))
-
-    def _passes_when_sound(self, test: str) -> bool:
-        """A test that fails anyway has noticed nothing."""
-        with self._sound_lock:
-            if test not in self._sound_tests:
-                killer, trouble = self._sound.first_failure([test])
-                self._sound_tests[test] = killer is None and not trouble
-            return self._sound_tests[test]
 
 
 @contextmanager

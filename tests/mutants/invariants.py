@@ -21,14 +21,14 @@ class Invariant:
     mutants: tuple[str, ...] = ()
 
 
-def _of(package: str, *rows: tuple[str, str, str]) -> tuple[Invariant, ...]:
+def rows_of(package: str, *rows: tuple[str, str, str]) -> tuple[Invariant, ...]:
     return tuple(
         Invariant(package, text, tuple(tests.split()), tuple(mutants.split()))
         for text, tests, mutants in rows
     )
 
 
-RAFT: Final = _of(
+RAFT: Final = rows_of(
     "raft",
     (
         "at most one leader a term; one durable vote a term (D 3.4)",
@@ -150,7 +150,7 @@ RAFT: Final = _of(
     ),
 )
 
-STORAGE: Final = _of(
+STORAGE: Final = rows_of(
     "storage",
     (
         "What `write` returned for is there after any crash.",

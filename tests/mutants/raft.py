@@ -49,7 +49,7 @@ MUTANTS: Final = (
         slip="the highest number echoed is taken instead of the quorum's",
         breaks="Raft 6.4: a read waits for a quorum to confirm the leader",
         chosen_from="design",
-        likely=("raft/test_raft_reads.py",),
+        likely=("raft/test_raft_reads.py::test_echo_confirms_only_the_reads_before_it",),
     ),
     Mutant(
         name="read-before-first-commit-of-term",
@@ -217,7 +217,7 @@ MUTANTS: Final = (
         slip="an index seems to name an entry",
         breaks="a write report counts only if index and term still agree (ABA)",
         chosen_from="code",
-        likely=("raft/test_raft_unstable.py",),
+        likely=("raft/test_raft_unstable.py::test_a_report_counts_only_for_the_entry_it_names",),
     ),
     Mutant(
         name="write-report-of-an-earlier-term-counts",
@@ -228,7 +228,9 @@ MUTANTS: Final = (
         slip="the disk has written it, whatever the term",
         breaks="a write report counts only in the term it was ordered in",
         chosen_from="code",
-        likely=("raft/test_raft_disturbance.py",),
+        likely=(
+            "raft/test_raft_disturbance.py::test_write_report_of_an_earlier_term_says_nothing_about_an_entry_that_came_again",
+        ),
     ),
     Mutant(
         name="unstable-entries-handed-to-application",
@@ -238,10 +240,7 @@ MUTANTS: Final = (
         slip="a quorum has them, so they may be applied",
         breaks="entries are durable here before they are applied (asynchronous storage)",
         chosen_from="code",
-        likely=(
-            "raft/test_raft_commit.py",
-            "raft/test_raft_flow.py",
-        ),
+        likely=("raft/test_raft_flow.py::test_application_waits_for_the_member_s_own_disk",),
     ),
     Mutant(
         name="joint-majority-off-by-one",
@@ -251,7 +250,7 @@ MUTANTS: Final = (
         slip="the middle is taken for the majority",
         breaks="half of an even number of voters is no majority",
         chosen_from="code",
-        likely=("raft/test_raft_leadership.py",),
+        likely=("raft/test_raft_reads.py::test_answers_of_learners_confirm_no_read",),
     ),
     Mutant(
         name="majority-off-by-one",
@@ -261,7 +260,7 @@ MUTANTS: Final = (
         slip="the middle is taken for the majority",
         breaks="half of an even number of voters is no majority",
         chosen_from="code",
-        likely=("raft/test_raft_commit.py",),
+        likely=("raft/test_raft_commit.py::test_leader_counts_its_own_copy_only_when_durable",),
     ),
     Mutant(
         name="matching-log-replaced-by-a-snapshot",
@@ -271,7 +270,7 @@ MUTANTS: Final = (
         slip="only committed entries are thought worth keeping",
         breaks="a snapshot never shortens a matching log, which may count for a quorum",
         chosen_from="code",
-        likely=("raft/test_raft_snapshots.py",),
+        likely=("raft/test_raft_snapshots.py::test_snapshot_inside_a_matching_log_keeps_its_tail",),
     ),
     Mutant(
         name="campaigns-on-an-outdated-configuration",
@@ -281,7 +280,9 @@ MUTANTS: Final = (
         slip="the leader's counter is asked, which a follower does not keep",
         breaks="a member with a committed, unapplied change does not campaign",
         chosen_from="code",
-        likely=("raft/test_raft_leadership.py",),
+        likely=(
+            "raft/test_raft_leadership.py::test_member_with_an_unapplied_membership_change_does_not_campaign",
+        ),
     ),
     Mutant(
         name="vote-under-a-living-leader",
@@ -291,7 +292,9 @@ MUTANTS: Final = (
         slip="every later term is respected",
         breaks="Raft 4.2.3: a removed or partitioned member does not disturb a working leader",
         chosen_from="code",
-        likely=("raft/test_raft_disturbance.py",),
+        likely=(
+            "raft/test_raft_disturbance.py::test_candidate_with_a_good_log_does_not_depose_a_leader_that_is_heard",
+        ),
     ),
     Mutant(
         name="quorum-check-never-forgets",
@@ -301,6 +304,6 @@ MUTANTS: Final = (
         slip="whoever answered once counts as alive",
         breaks="Raft 6.2: a leader without a quorum steps down after an election timeout",
         chosen_from="code",
-        likely=("raft/test_raft_leadership.py",),
+        likely=("raft/test_raft_leadership.py::test_learner_does_not_keep_a_leader_alive",),
     ),
 )

@@ -16,7 +16,9 @@ MUTANTS: Final = (
         slip="off by one",
         breaks="rule 4: rows are deleted only below the committed compact revision",
         chosen_from="design",
-        likely=("kv/test_kv_compaction.py",),
+        likely=(
+            "kv/test_kv_compaction.py::test_each_keys_newest_row_is_kept_and_a_tombstone_only_at_the_revision_itself",
+        ),
     ),
     Mutant(
         name="compaction-runs-on-speculation",
@@ -60,7 +62,9 @@ MUTANTS: Final = (
         slip="a little late is not late",
         breaks="rule 9: once a revoke is queued, keepalives answer 0",
         chosen_from="design",
-        likely=("lease/test_lessor.py",),
+        likely=(
+            "lease/test_lease_service.py::test_once_expired_a_keepalive_waits_for_the_revoke_and_gets_zero",
+        ),
     ),
     Mutant(
         name="slow-watcher-skips-a-revision",
@@ -71,9 +75,6 @@ MUTANTS: Final = (
         slip="a full queue drops what does not fit",
         breaks="decision 6: a slow watcher catches up from the database and misses nothing",
         chosen_from="design",
-        likely=(
-            "watch/test_watch_troubles.py",
-            "watch/test_watch_random.py",
-        ),
+        likely=("watch/test_watch_random.py::test_every_watcher_receives_what_the_model_says",),
     ),
 )

@@ -139,8 +139,7 @@ MUTANTS: Final = (
         breaks="rule 2: replay goes up to the durable commit index, no further",
         chosen_from="design",
         likely=(
-            "storage/test_storage_log.py",
-            "storage/test_storage_crash.py",
+            "storage/test_os_disk.py::test_a_process_killed_without_close_loses_nothing_written",
         ),
     ),
     Mutant(
@@ -151,7 +150,9 @@ MUTANTS: Final = (
         slip="rename is atomic, so the content seems safe",
         breaks="manifest, base index and identity hold the old or the new content after a crash",
         chosen_from="design",
-        likely=("storage/test_storage_datadir.py",),
+        likely=(
+            "storage/test_storage_crash.py::test_a_power_cut_at_every_operation_keeps_what_was_acknowledged",
+        ),
     ),
     Mutant(
         name="replaced-file-name-not-synced",
@@ -161,7 +162,9 @@ MUTANTS: Final = (
         slip="the file is synced; that its name is not is easily forgotten",
         breaks="manifest, base index and identity are durable before the log is trimmed",
         chosen_from="design",
-        likely=("storage/test_storage_datadir.py",),
+        likely=(
+            "storage/test_storage_crash.py::test_a_power_cut_at_every_operation_keeps_what_was_acknowledged",
+        ),
     ),
     Mutant(
         name="newer-format-read-anyway",
@@ -183,7 +186,7 @@ MUTANTS: Final = (
         slip="the storage leaves it to the core",
         breaks="one vote a term: the log refuses to contradict itself",
         chosen_from="code",
-        likely=("storage/test_storage_log.py",),
+        likely=("storage/test_storage_log.py::test_term_vote_and_commit_never_go_back",),
     ),
     Mutant(
         name="entry-at-the-commit-index-replaced",
@@ -193,7 +196,7 @@ MUTANTS: Final = (
         slip="off by one",
         breaks="nothing at or below the commit index is ever replaced",
         chosen_from="code",
-        likely=("storage/test_storage_log.py",),
+        likely=("storage/test_storage_log.py::test_entries_that_would_break_the_log_are_refused",),
     ),
     Mutant(
         name="log-of-another-term-kept-behind-a-snapshot",
@@ -204,8 +207,7 @@ MUTANTS: Final = (
         breaks="rule 6: a log that contradicts the installed snapshot is begun anew",
         chosen_from="code",
         likely=(
-            "storage/test_storage_crash.py",
-            "storage/test_storage_damage.py",
+            "storage/test_storage_crash.py::test_random_operations_with_random_power_cuts_match_the_model",
         ),
     ),
     Mutant(
@@ -217,6 +219,8 @@ MUTANTS: Final = (
         slip="what is deleted need not be durable",
         breaks="segments go oldest first, so that a crash leaves no hole",
         chosen_from="code",
-        likely=("storage/test_storage_crash.py",),
+        likely=(
+            "storage/test_storage_crash.py::test_random_operations_with_random_power_cuts_match_the_model",
+        ),
     ),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutants.invariants import Invariant, _of
+from tests.mutants.invariants import Invariant, rows_of
 
-VFS: Final = _of(
+VFS: Final = rows_of(
     "vfs",
     (
         "Injection and rollback hold WAL_WRITE_LOCK, never a SQL transaction",
@@ -80,12 +80,17 @@ VFS: Final = _of(
     ),
 )
 
-DB: Final = _of(
+DB: Final = rows_of(
     "db",
     (
         "No SQL before the replay is done",
         "batches::no_sql_runs_before_the_replay_is_done",
         "sql-before-replay-is-done",
+    ),
+    (
+        "After replay no page is missing from file and WAL; signature and page size are right",
+        "damage",
+        "",
     ),
     (
         "Injection only without speculation",
@@ -147,7 +152,7 @@ DB: Final = _of(
     ),
 )
 
-NODE: Final = _of(
+NODE: Final = rows_of(
     "node",
     (
         "1. A batch executes only on a base that contains every earlier frame entry",
