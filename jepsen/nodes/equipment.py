@@ -106,8 +106,6 @@ def clock_environment(path: Path) -> dict[str, str]:
         "FAKETIME_TIMESTAMP_FILE": str(path),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_NO_CACHE": "0",
-        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
     }
 
 
