@@ -17,6 +17,7 @@ help:
 	@echo "make transcripts  the Raft core against etcd-io/raft's transcripts"
 	@echo "make sim          the long random workloads; SIM='--seeds 2000 --minutes 600' for more"
 	@echo "make mutants      break the code in many ways, one at a time: some test must notice each"
+	@echo "make jepsen       ten minutes of faults on real servers, and what they broke"
 	@echo "make bench        throughput and latency beside the real etcd"
 	@echo "make proto        generate dqlite_py/pb again after a change in proto/"
 	@echo "make venv         .venv with everything for development"
@@ -55,6 +56,9 @@ sim: $(DEV)
 
 mutants: $(DEV)
 	$(BIN)/python -m tests.mutants
+
+jepsen: $(DEV)
+	$(BIN)/python -m jepsen matrix --core --seconds 30
 
 proto: $(DEV)
 	$(BIN)/python proto/generate.py
