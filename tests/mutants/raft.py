@@ -207,7 +207,9 @@ MUTANTS: Final = (
         slip="committed is taken for applied",
         breaks="Raft 4.1: one membership change at a time, until it is applied",
         chosen_from="design",
-        likely=("raft/test_raft_simulation.py::test_safety_holds_and_the_cluster_recovers",),
+        likely=(
+            "raft/test_raft_disturbance.py::test_membership_change_that_is_committed_but_not_applied_still_excludes_another",
+        ),
     ),
     Mutant(
         name="write-report-of-a-replaced-entry-counts",

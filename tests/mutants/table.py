@@ -29,6 +29,9 @@ def write(root: Path, verdicts: Sequence[Verdict]) -> None:
 
 def _row(verdict: Verdict) -> str:
     mutant = verdict.mutant
-    killer = f"`{verdict.killer}`" if verdict.killed else f"**survives** {verdict.trouble}".strip()
+    if verdict.killed and verdict.killer is not None:
+        killer = f"`{verdict.killer.removeprefix('tests/').replace('|', ' ')}`"
+    else:
+        killer = f"**survives** {verdict.trouble}".strip()
     cells = (mutant.name, f"`{mutant.file}`", mutant.chosen_from, mutant.slip, mutant.breaks)
-    return f"| {' | '.join(cells)} | {killer.removeprefix('`tests/').replace('|', ' ')} |"
+    return f"| {' | '.join((*cells, killer))} |"

@@ -52,7 +52,7 @@ def test_a_mutant_is_killed_only_by_a_test_that_passes_without_it(project: Path)
     assert (project / "dqlite_py/raft/sums.py").read_text() == CODE
     table.write(project, [noticed, unnoticed])
     rows = (project / table.PATH).read_text().splitlines()[-2:]
-    assert "raft/test_sums.py::test_four" in rows[0]
+    assert rows[0].endswith("| `raft/test_sums.py::test_four` |")
     assert "survives" in rows[1]
 
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from dqlite_py.raft import Entry, Message, MessageKind, Role
+from dqlite_py.raft import (
+    ConfChange,
+    ConfChangeKind,
+    Entry,
+    EntryKind,
+    Message,
+    MessageKind,
+    Role,
+)
 from tests.kit.raft_cluster import ELECTION_TICK, Cluster
 
 
@@ -39,3 +47,15 @@ def test_write_report_of_an_earlier_term_says_nothing_about_an_entry_that_came_a
     cluster.work(3)
     assert unstable.entries == []
     assert cluster.log(3) == [(2, 2)]
+
+
+def test_membership_change_that_is_committed_but_not_applied_still_excludes_another() -> None:
+    cluster = Cluster()
+    leader = cluster.elect(1)
+    cluster.slow_disks.add(1)  # the others commit it before this member can apply it
+    leader.propose_conf_change(ConfChange(ConfChangeKind.ADD_NODE, 4))
+    cluster.settle()
+    assert leader.commit == leader.last_index > leader.applied
+    leader.propose_conf_change(ConfChange(ConfChangeKind.ADD_NODE, 5))
+    (refused,) = leader.raft.log.unstable.entries[-1:]
+    assert (refused.index, refused.kind) == (leader.last_index, EntryKind.NORMAL)
