@@ -216,6 +216,16 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        name="new-database-file-not-synced",
+        file="node/databases.py",
+        old="        file.pwrite(data, 0)\n        file.fdatasync()\n",
+        new="        file.pwrite(data, 0)\n",
+        slip="the creation is in the log, so it can be done again",
+        breaks="rule 3: file, fdatasync, directory, and only then the base that makes it valid",
+        chosen_from="design",
+        likely=("node/test_node_mutants.py::test_a_new_database_survives_a_power_cut",),
+    ),
+    Mutant(
         name="snapshot-says-newer-frames-than-its-image",
         file="node/snapshot_source.py",
         old="        last_frames = hosted.base_frames\n",

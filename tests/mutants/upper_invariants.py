@@ -100,7 +100,7 @@ DB: Final = rows_of(
     (
         "After a rollback every connection is new; nobody looks meanwhile",
         (
-            "rollback::a_statement_prepared_on_lost_schema_is_never_used"
+            "lost_schema"
             " rollback::a_rollback_interrupts_readers_and_waits_for_them"
             " rollback::a_reader_that_can_not_be_interrupted_blocks_the_rollback"
         ),

@@ -26,6 +26,7 @@ from tests.kit.disk import SimulatedDisk
 from tests.kit.loop import SimClock
 from tests.kit.sim_cluster import SMALL_STORAGE, SimCluster, SimReplica
 from tests.kit.sim_scenes import (
+    NothingSurvives,
     assert_identical,
     isolate,
     leader_of,
@@ -34,6 +35,7 @@ from tests.kit.sim_scenes import (
     put,
     put_many,
     slow_down,
+    version_of,
 )
 
 
@@ -248,5 +250,20 @@ def test_a_vote_in_a_term_that_was_known_already_survives_a_power_cut(tmp_path: 
         hard_state, _ = storage.initial_state()
         storage.close()
         assert (hard_state.term, hard_state.vote) == (asked.term, candidate.number)
+
+    play(tmp_path, scene)
+
+
+def test_a_new_database_survives_a_power_cut(tmp_path: Path) -> None:
+    async def scene(cluster: SimCluster) -> None:
+        leader = leader_of(cluster)
+        await put(leader, b"k")  # it is created, and never checkpointed yet
+        for member in cluster.members:
+            await cluster.wait_for(lambda m=member: m.parts.primary is not None, "it has that")
+            member.disk._random = NothingSurvives()
+            await member.crash()
+            member.disk._random = random.Random(1)
+        await assert_identical(cluster)
+        assert await version_of(leader_of(cluster), b"k") == 1
 
     play(tmp_path, scene)
