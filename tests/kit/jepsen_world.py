@@ -100,6 +100,64 @@ class Weather:
     late: float = 20.0
 
 
+class World:
+    """Clients on virtual time, each with one request after the other."""
+
+    def __init__(self, rng: random.Random, asks: Iterator[Ask], clients: int, weather: Weather):
+        self.events: list[Event] = []
+        self._rng = rng
+        self._asks = asks
+        self._clients = clients
+        self._weather = weather
+        self._agenda: list[tuple[float, int, Callable[[float], None]]] = []
+        self._counter = iter(range(1 << 60))
+
+    def run(self) -> None:
+        for client in range(self._clients):
+            self._at(self._rng.random(), lambda now, process=client: self._start(now, process))
+        while self._agenda:
+            moment, _, action = heapq.heappop(self._agenda)
+            action(moment)
+
+    def _at(self, moment: float, action: Callable[[float], None]) -> None:
+        heapq.heappush(self._agenda, (moment, next(self._counter), action))
+
+    def _record(
+        self, now: float, kind: str, process: int, ask: Ask, answer: Answer | None = None
+    ) -> None:
+        value, extra = answer or (ask.value if kind == INVOKE else None, {})
+        extra = {**(ask.extra or {}), **extra}
+        stamp, index = int(now * 1_000_000), len(self.events)
+        self.events.append(
+            Event(index, stamp, kind, process, ask.f, ask.key, value, "n1", None, extra)
+        )
+
+    def _start(self, now: float, process: int) -> None:
+        ask = next(self._asks, None)
+        if ask is None:
+            return
+        weather, draw = self._weather, self._rng.expovariate
+        self._record(now, INVOKE, process, ask)
+        acts = now + draw(1) * weather.latency
+        ends = acts + draw(1) * weather.latency
+        following = process
+        fate = self._rng.random()
+        if fate < weather.refused:
+            self._at(ends, lambda then: self._record(then, FAIL, process, ask))
+        elif fate < weather.refused + weather.unknown:
+            following = process + self._clients
+            self._at(ends, lambda then: self._record(then, INFO, process, ask))
+            chance = self._rng.random()
+            if chance < 0.6:
+                delay = 0 if chance < 0.4 else draw(1) * weather.late
+                self._at(acts + delay, lambda _: (ask.effect(), None)[1])
+        else:
+            answer: list[Answer] = []
+            self._at(acts, lambda _: answer.append(ask.effect()))
+            self._at(ends, lambda then: self._record(then, OK, process, ask, answer[0]))
+        self._at(ends + draw(1) * weather.pause, lambda then: self._start(then, following))
+
+
 def simulate(
     rng: random.Random,
     asks: Iterator[Ask],
@@ -108,54 +166,9 @@ def simulate(
     weather: Weather | None = None,
 ) -> list[Event]:
     """Run the requests of ``asks`` from several clients and return what they recorded."""
-    weather = weather or Weather()
-    events: list[Event] = []
-    agenda: list[tuple[float, int, Callable[[float], None]]] = []
-    counter = iter(range(1 << 60))
-
-    def at(moment: float, action: Callable[[float], None]) -> None:
-        heapq.heappush(agenda, (moment, next(counter), action))
-
-    def record(now: float, kind: str, process: int, ask: Ask, value: Any, **more: Any) -> None:
-        extra = {**(ask.extra or {}), **(more.pop("extra", None) or {})}
-        stamp = int(now * 1_000_000)
-        events.append(
-            Event(len(events), stamp, kind, process, ask.f, ask.key, value, "n1", extra=extra)
-        )
-
-    def start(now: float, process: int) -> None:
-        ask = next(asks, None)
-        if ask is None:
-            return
-        record(now, INVOKE, process, ask, ask.value)
-        acts = now + rng.expovariate(1) * weather.latency
-        ends = acts + rng.expovariate(1) * weather.latency
-        following = process
-        fate = rng.random()
-        if fate < weather.refused:
-            at(ends, lambda then: record(then, FAIL, process, ask, None))
-        elif fate < weather.refused + weather.unknown:
-            following = process + clients
-            at(ends, lambda then: record(then, INFO, process, ask, None))
-            chance = rng.random()
-            if chance < 0.6:
-                delay = 0 if chance < 0.4 else rng.expovariate(1) * weather.late
-                at(acts + delay, lambda _: (ask.effect(), None)[1])
-        else:
-            answer: list[Answer] = []
-            at(acts, lambda _: answer.append(ask.effect()))
-            at(
-                ends,
-                lambda then: record(then, OK, process, ask, answer[0][0], extra=answer[0][1]),
-            )
-        at(ends + rng.expovariate(1) * weather.pause, lambda then: start(then, following))
-
-    for client in range(clients):
-        at(rng.random(), lambda now, process=client: start(now, process))
-    while agenda:
-        moment, _, action = heapq.heappop(agenda)
-        action(moment)
-    return events
+    world = World(rng, asks, clients, weather or Weather())
+    world.run()
+    return world.events
 
 
 def renumber(events: list[Event]) -> list[Event]:
