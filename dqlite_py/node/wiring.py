@@ -10,6 +10,7 @@ from dqlite_py.node.checkpoints import Checkpointer, CheckpointPorts
 from dqlite_py.node.contract import Machine
 from dqlite_py.node.databases import DatabaseSeams
 from dqlite_py.node.driver import Driver, DriverPorts
+from dqlite_py.node.file_worker import FileWorker
 from dqlite_py.node.install import Installer, InstallPorts
 from dqlite_py.node.leadership import Leadership
 from dqlite_py.node.log_view import LogView
@@ -48,7 +49,7 @@ async def assemble(
     parts.world, parts.settings, parts.machine = world, settings, machine
     parts.member_id, parts.cluster_id = identity.member_id, identity.cluster_id
     parts.log_worker = world.workers.serial("raft-log")
-    parts.files = world.workers.serial("files")
+    parts.files = FileWorker(world.workers.serial("files"), datadir.path)
     parts.tasks = OwnedTasks()
     parts.primary = None
     parts.primary_open, parts.removed = asyncio.Event(), asyncio.Event()

@@ -11,7 +11,7 @@ from dqlite_py.errors import CorruptFile, DiskFailed
 from dqlite_py.pb import rpc_pb2 as rpc
 from tests.kit.loop import run_virtual
 from tests.kit.sim_cluster import SimCluster, SimReplica
-from tests.kit.sim_scenes import others_than, play, put
+from tests.kit.sim_scenes import assert_identical, leader_of, others_than, play, put, put_many
 from tests.kit.single_etcd import SingleEtcd
 
 
@@ -74,3 +74,31 @@ def test_an_unreadable_database_is_a_failed_disk_not_a_damaged_file(tmp_path: Pa
     play(tmp_path, scene)
     assert set(found) <= {"DiskFailed", "NoneType"}
     assert "DiskFailed" in found
+
+
+def test_a_full_disk_under_an_arriving_snapshot_is_a_failed_disk(tmp_path: Path) -> None:
+    """Seed 14: the operating system's own error came through, and no line named the file."""
+
+    async def scene(cluster: SimCluster) -> None:
+        leader = leader_of(cluster)
+        behind = others_than(cluster, leader)[0]
+        await behind.crash()
+        await put_many(leader, "k", 100)
+        for member in others_than(cluster, behind):
+            await member.replica.checkpoint()
+
+        def full(operation: str, path: str) -> OSError | None:
+            into_snapshot = operation == "pwrite" and "/db/" in path
+            return OSError(errno.ENOSPC, "simulated") if into_snapshot else None
+
+        behind.disk.fault = full
+        await behind.start()
+        async with asyncio.timeout(20):
+            await behind.stopped.wait()
+        assert isinstance(behind.stopped_by, DiskFailed)
+        behind.disk.fault = None
+        await behind.crash()
+        await behind.start()
+        await assert_identical(cluster)
+
+    play(tmp_path, scene)
