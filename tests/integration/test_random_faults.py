@@ -20,7 +20,7 @@ from tests.kit.workload import Writers, assert_kept, assert_same_hash
 pytestmark = pytest.mark.process
 
 SEED = int(os.environ.get("FAULT_SEED", "1"))
-FAULTS = int(os.environ.get("FAULTS", "4"))
+FAULTS = int(os.environ.get("FAULTS", "3"))
 LINK_DELAY_S = 0.05
 
 
