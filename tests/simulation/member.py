@@ -10,11 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dqlite_py.errors import (
+    CorruptFile,
     DiskFailed,
     DqliteError,
     Fatal,
+    NewerFormat,
     NoLeader,
     ReadInterrupted,
+    StartRefused,
     TooManyRequests,
 )
 from dqlite_py.kv.compactor import Compactor
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REQUEST_LIMIT_S = 12.0
+REFUSALS = (CorruptFile, NewerFormat, StartRefused)
 _SHOW_AGAIN_S = 0.002
 WATCH_LIMITS = WatchLimits(
     progress_interval_s=3.0, stream_min_bytes=4 << 10, stream_max_bytes=16 << 10
@@ -62,6 +66,9 @@ class SimServer(SimReplica):
         self.drift = rng.choice((0.8, 0.95, 1.0, 1.0, 1.05, 1.25))
         self.rng = rng
         self.retired = False
+        self._damage: tuple[str, int, int] | None = None  # file, offset and mask of a flipped bit
+        self._damaged_byte = 0
+        self._refused: BaseException | None = None  # what ended the last life
         self.expected_to_stop = False  # a fault that the replica must not survive is in force
         self.busy = False  # the nemesis or the janitor has this member in hand
         self.leases: LeaseService
@@ -110,7 +117,18 @@ class SimServer(SimReplica):
 
     async def start(self) -> None:
         self.expected_to_stop = False
-        await super().start()
+        if self._damage is not None and isinstance(self._refused, REFUSALS):
+            self._repair()
+        self._refused = None
+        try:
+            await super().start()
+        except REFUSALS as error:
+            if self._damage is None:
+                raise
+            self._trace(f"refused: {error}")
+            self.cluster.coverage.hit("flipped bits refused")
+            self._repair()
+            await super().start()
         storage = self.parts.storage
         if storage.torn_bytes:
             self.cluster.coverage.hit("torn log tails")
@@ -129,10 +147,28 @@ class SimServer(SimReplica):
                 error = error.exceptions[0]
             self.stopped_by = error
             self.stopped.set()
-            if not (self.expected_to_stop and isinstance(error, (PowerCut, DiskFailed))):
+            if self._damage is not None and isinstance(error, REFUSALS):
+                self.cluster.coverage.hit("flipped bits refused")
+            elif not (self.expected_to_stop and isinstance(error, (PowerCut, DiskFailed))):
                 self.cluster.violated(f"{self.name} stopped by itself: {error!r}", raised)
 
+    def flip(self, path: str, offset: int, mask: int) -> None:
+        """Damage a file while this member is down."""
+        self.cluster.coverage.hit("flipped bits")
+        self.disk.flip(path, offset, mask)
+        self._damage, self._damaged_byte = (path, offset, mask), self.disk.files()[path][offset]
+
+    def _repair(self) -> None:
+        """Restore the damaged file, as the operator would, unless it has been replaced since."""
+        assert self._damage is not None
+        path, offset, mask = self._damage
+        self._damage = None
+        now = self.disk.files().get(path, b"")[offset : offset + 1]
+        if now == bytes((self._damaged_byte,)):
+            self.disk.flip(path, offset, mask)
+
     async def crash(self) -> None:
+        self._refused = self.stopped_by
         lost = self.disk.lost_sectors
         calls, self._calls = self._calls, set()
         for call in calls:
@@ -246,10 +282,10 @@ class SimServer(SimReplica):
 
         def on_message(message: Message) -> None:
             chance = rng.random()
-            if chance < 0.02:
+            if chance < cluster.mangled / 2:
                 cluster.coverage.hit("messages duplicated")
                 loop.call_later(rng.choice((0.0, 0.01, 0.3, 2.0)), later, message)
-            elif chance < 0.04:
+            elif chance < cluster.mangled:
                 cluster.coverage.hit("messages reordered")
                 loop.call_later(rng.choice((0.001, 0.01, 0.1)), later, message)
                 return

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from dqlite_py.errors import DqliteError
 from dqlite_py.node.contract import Member
+from tests.kit.network import local_network
 from tests.kit.sim_cluster import SMALL_LIMITS, SimCluster
 from tests.simulation.consensus import Consensus, Violation
 from tests.simulation.coverage import Coverage
@@ -23,6 +24,11 @@ T = TypeVar("T")
 _JANITOR_S = 0.5
 _TRANSCRIPT_LINES = 60
 _NOISE = (" bytes ", " connect ", " end ", " job ")
+
+
+def distant_network(rng: random.Random, source: str, target: str) -> float:
+    """Latency in seconds between sites, with congestion."""
+    return rng.uniform(0.005, 0.02) if rng.random() < 0.98 else rng.uniform(0.02, 0.3)
 
 
 class World(SimCluster):
@@ -41,7 +47,9 @@ class World(SimCluster):
         self.next_number = 1
         self.active = False  # whether clients work and faults happen
         size = self.rng.choice((1, 2, 3, 3, 3, 3, 4, 5, 5, 7))
+        self.mangled = self.rng.choice((0.0, 0.04, 0.04, 0.1, 0.3))  # share of Raft messages
         super().__init__(seed, folder, size, SMALL_LIMITS)
+        self.network.latency_s = self.rng.choice((local_network, local_network, distant_network))
 
     def make_member(self, number: int) -> SimServer:
         self.next_number = max(self.next_number, number + 1)
