@@ -15,7 +15,6 @@ from jepsen.workloads import all_workloads
 SENSELESS = {
     ("membership", "member"): "the nemesis changes the very list whose changes are counted",
     ("membership", "corrupt"): "a damaged member is replaced, which changes the list",
-    ("watch", "compact"): "watchers lag by seconds, so that most would only meet compacted history",
 }
 """Pairs that are left out, and why."""
 

@@ -20,6 +20,7 @@ from jepsen.checkers.result import Result
 from jepsen.history import HistoryWriter, pair
 from jepsen.measure import availability, counts
 from jepsen.nemesis import all_nemeses
+from jepsen.nemesis.calm import Calm
 from jepsen.nemesis.nemesis import Nemesis
 from jepsen.net.network import choose
 from jepsen.nodes.cluster import Cluster
@@ -27,6 +28,7 @@ from jepsen.nodes.equipment import Equipment, missing
 from jepsen.nodes.ledger import Ledger
 from jepsen.nodes.process import NeverReady
 from jepsen.nodes.products import Settings, product
+from jepsen.report.page import write_report
 from jepsen.workloads import all_workloads
 from jepsen.workloads.session import Session
 from jepsen.workloads.workload import Scale, Workload
@@ -197,11 +199,14 @@ class Run:
             self._stopping.set()
 
     def _torment(self, cluster: Cluster, history: HistoryWriter, nemesis: Nemesis) -> None:
-        """Let faults come and go until time is up, with calm before, between and after."""
+        """Let faults come and go until time is up, with calm before and between them."""
         limit_s = self.options.time_limit_s
         end_s = time.monotonic() + limit_s
         longest_s = min(6.0, max(1.0, limit_s / 5))
         name = self.options.nemesis
+        if isinstance(nemesis, Calm):
+            self._pause(limit_s, end_s)
+            return
         try:
             while self._pause(longest_s / 2, end_s):
                 history.nemesis("start", name)
@@ -280,7 +285,7 @@ class Run:
         results = self._workload.check(operations, history.events) if operations else []
         options = asdict(self.options)
         del options["directory"]
-        return {
+        outcome = {
             **options,
             "commit": commit(),
             "network": network,
@@ -295,6 +300,8 @@ class Run:
             "seconds": round(time.monotonic() - began_s, 1),
             "history": str(self.directory / "history.jsonl"),
         }
+        write_report(self.directory, history.events, outcome)
+        return outcome
 
 
 def verdict(results: list[Result], errors: list[str], crashes: list[str]) -> str:

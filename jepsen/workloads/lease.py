@@ -18,7 +18,11 @@ from tests.kit.etcd_client import EtcdClient
 
 TTLS_S = (2, 3, 5)
 KNOWN_LEASES = 12
-KNOWN_KEYS = 30
+RECENT_KEYS = 30
+OLD_SHARE = 0.3
+CLOSING_S = 18.0
+CLOSING_KEYS = 100
+CLOSING_PAUSE_S = 0.5
 
 
 class Leases(Workload):
@@ -38,7 +42,9 @@ class Leases(Workload):
         random = session.random
         with self._guard:
             lease = random.choice(self._leases) if self._leases else None
-            key = random.choice(self._keys) if self._keys else None
+            old = random.random() < OLD_SHARE
+            recent = self._keys if old else self._keys[-RECENT_KEYS:]
+            key = random.choice(recent) if recent else None
         kind = random.random()
         if lease is None or kind < 0.12:
             self._grant(session)
@@ -74,7 +80,7 @@ class Leases(Workload):
 
         session.perform("put", call, key=key, value={"id": lease, "value": "x"})
         with self._guard:
-            self._keys = [*self._keys[-KNOWN_KEYS + 1 :], key]
+            self._keys.append(key)
 
     def _revoke(self, session: Session, lease: int) -> None:
         def call(client: EtcdClient) -> Answer:
@@ -82,6 +88,20 @@ class Leases(Workload):
             return Answer({"id": lease}, {"revision": answer.header.revision})
 
         session.perform("revoke", call, value={"id": lease})
+
+    def close(self, session: Session) -> None:
+        """Look at the youngest keys until they are gone, or should long have been."""
+        left = self._keys[-CLOSING_KEYS:]
+
+        def look() -> bool:
+            for key in list(left):
+                answer = _observe(session, key)
+                if answer is not None and answer.value is None:
+                    left.remove(key)
+            session.stopping.wait(CLOSING_PAUSE_S)
+            return not left
+
+        session.repeat(look, within_s=CLOSING_S)
 
     def check(self, operations: Sequence[Operation], events: Sequence[Event]) -> list[Result]:
         return [check_leases(operations, events)]
@@ -95,10 +115,10 @@ def _keep_alive(session: Session, lease: int) -> None:
     session.perform("keepalive", call, value={"id": lease})
 
 
-def _observe(session: Session, key: str) -> None:
+def _observe(session: Session, key: str) -> Answer | None:
     def call(client: EtcdClient) -> Answer:
         answer = client.range(key.encode(), timeout_s=TIMEOUT_S)
         found: Any = kv_json(answer.kvs[0]) if answer.kvs else None
         return Answer(found, {"revision": answer.header.revision})
 
-    session.perform("observe", call, key=key, reads_only=True)
+    return session.perform("observe", call, key=key, reads_only=True)

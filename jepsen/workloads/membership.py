@@ -20,6 +20,8 @@ from jepsen.workloads.workload import Scale, Workload
 from tests.kit.etcd_client import EtcdClient, Refused
 
 OPENING_TRIES_S = 20.0
+NOWHERE = "192.0.2."
+"""The beginning of addresses that are kept for documentation: nobody is there."""
 
 
 class Members(Workload):
@@ -33,23 +35,29 @@ class Members(Workload):
         self._known: list[str] = []
 
     def open(self, session: Session) -> None:
-        if not session.repeat(lambda: _list(session) is not None, within_s=OPENING_TRIES_S):
+        if not session.repeat(lambda: self._list(session) is not None, within_s=OPENING_TRIES_S):
             raise Refused("UNAVAILABLE", "no list of members before the start")
 
     def step(self, session: Session) -> None:
         kind = session.random.random()
-        if kind < 0.2:
+        known = self._known
+        if kind < 0.2 and not known:
             number = next(self._numbers)
-            peer = f"http://192.0.2.{1 + number % 250}:{10_000 + number}"
-            self._known = [*self._known[-3:], peer]
-            _add(session, peer)
-        elif kind < 0.45 and self._known:
-            _remove(session, session.random.choice(self._known))
+            _add(session, f"http://{NOWHERE}{1 + number % 250}:{10_000 + number}")
+        elif kind < 0.4 and known:
+            _remove(session, session.random.choice(known))
         else:
-            _list(session)
+            self._list(session)
+
+    def _list(self, session: Session) -> Answer | None:
+        answer = _list(session)
+        if answer is not None:
+            peers = [member["peer"] for member in answer.value]
+            self._known = [peer for peer in peers if peer.startswith(f"http://{NOWHERE}")]
+        return answer
 
     def close(self, session: Session) -> None:
-        session.repeat(lambda: _list(session) is not None, within_s=OPENING_TRIES_S)
+        session.repeat(lambda: self._list(session) is not None, within_s=OPENING_TRIES_S)
 
     def check(self, operations: Sequence[Operation], events: Sequence[Event]) -> list[Result]:
         return [check_membership(operations, time_limit_s=self.scale.check_limit_s)]
