@@ -14,6 +14,7 @@ And at once: no revision has one key of a lease without the others.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,7 @@ def check_leases(
     ``events`` is the whole history, which tells when faults ended. ``early_s`` forgives clocks
     that a fault made run faster; ``late_s`` is how long a lease may outlive its TTL.
     """
+    began_s = time.monotonic()
     result = Result("lease")
     result.operations = sum(1 for each in operations if each.is_ok)
     faults_ns = [
@@ -64,6 +66,7 @@ def check_leases(
         _check_revoked(result, lease)
         _check_together(result, lease)
     result.stats["seen_gone"] = sum(1 for lease in leases.values() if lease.gone)
+    result.seconds = time.monotonic() - began_s
     return result
 
 
@@ -139,6 +142,8 @@ def _check_late(result: Result, lease: _Lease, faults_ns: Sequence[int], late_s:
     for fault_ns in sorted(faults_ns):
         if last_ns < fault_ns <= last_ns + span_ns:
             last_ns = fault_ns
+    looks = [each for each in (*lease.alive, *lease.gone) if _asked_ns(each) > last_ns + span_ns]
+    result.stats["looked_late"] = result.stats.get("looked_late", 0) + len(looks)
     for sight in lease.alive:
         if _asked_ns(sight) > last_ns + span_ns:
             over_s = (_asked_ns(sight) - last_ns) / SECOND_NS - lease.ttl_s

@@ -23,6 +23,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from jepsen.checkers.result import Deadline, Result, by_key, describe
+from jepsen.checkers.stale_reads import check_stale_registers
 from jepsen.history import NEVER, Operation
 from jepsen.model.members import Membership
 from jepsen.model.register import Call, Model, Register, RevisionRegister
@@ -256,9 +257,10 @@ def _report(result: Result, key: str, stuck: Stuck, calls: Sequence[Call]) -> No
 
 
 def check_registers(operations: Sequence[Operation], *, time_limit_s: float = 60.0) -> Result:
-    """Check the linearizable operations of a register workload, key by key.
+    """Check a register workload, key by key.
 
-    Revisions are used where every answer has one.
+    Revisions are used where every answer has one. Serializable reads have no part in the search:
+    they are held to the revision that they name.
     """
 
     def model_for(group: Sequence[Operation]) -> Model:
@@ -267,7 +269,10 @@ def check_registers(operations: Sequence[Operation], *, time_limit_s: float = 60
             return RevisionRegister()
         return Register()
 
-    return check_partitions("linearizable", by_key(operations).items(), model_for, time_limit_s)
+    groups = by_key(operations).items()
+    result = check_partitions("linearizable", groups, model_for, time_limit_s)
+    check_stale_registers(result, operations)
+    return result
 
 
 def check_membership(operations: Sequence[Operation], *, time_limit_s: float = 60.0) -> Result:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jepsen.checkers.result import Result, by_key, describe
+from jepsen.checkers.stale_reads import check_sets_at_revisions
 from jepsen.history import FAIL, OK, Operation
 
 
@@ -25,6 +26,7 @@ def check_sets(operations: Sequence[Operation]) -> Result:
     counts: Counter[str] = Counter()
     for name, group in by_key(operations).items():
         _OneSet(name, group, result, counts).check()
+    check_sets_at_revisions(result, operations)
     result.stats.update(counts)
     result.operations = sum(1 for each in operations if each.is_ok)
     result.seconds = time.monotonic() - began_s

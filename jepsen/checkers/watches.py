@@ -16,7 +16,7 @@ from typing import Any
 from jepsen.checkers.evidence import watch_events
 from jepsen.checkers.result import Result, brief
 from jepsen.checkers.whole_store import Replay
-from jepsen.history import NEVER, Operation
+from jepsen.history import NEMESIS, NEVER, Event, Operation
 from jepsen.model.store import Change, Pair, Store, in_range
 
 EventKey = tuple[int, str]
@@ -62,16 +62,20 @@ def truth_of_watchers(watches: Iterable[Operation]) -> Truth:
     return truth
 
 
-def check_watches(operations: Sequence[Operation], *, time_limit_s: float = 60.0) -> Result:
-    """Check every watch of a history against its writes, and the writes themselves."""
+def check_watches(
+    operations: Sequence[Operation], events: Iterable[Event] = (), *, time_limit_s: float = 60.0
+) -> Result:
+    """Check every watch of a history against its writes, and the writes themselves.
+
+    ``events`` is the whole history, which tells what fault injection compacted.
+    """
     began_s = time.monotonic()
     replay = Replay(operations, time_limit_s=time_limit_s)
     result = replay.run()
     result.checker = "watch"
     watches = [each for each in operations if each.f == "watch" and each.answer is not None]
-    # A replay that only disagrees with a watch event still knows the writes before it.
     truth = truth_of_store(replay.store) if replay.complete else truth_of_watchers(watches)
-    compactions = [(each.start, int(each.request)) for each in operations if each.f == "compact"]
+    compactions = find_compactions(operations, events)
     delivered = 0
     for watch in watches:
         checked = OneWatch(watch, truth, compactions, result)
@@ -81,6 +85,19 @@ def check_watches(operations: Sequence[Operation], *, time_limit_s: float = 60.0
     result.stats.update(watches=len(watches), events=delivered, replayed=replay.complete)
     result.seconds = time.monotonic() - began_s
     return result
+
+
+def find_compactions(
+    operations: Iterable[Operation], events: Iterable[Event]
+) -> list[tuple[int, int]]:
+    """Return (index of the request, revision) of every compaction that was asked for."""
+    by_clients = [(each.start, int(each.request)) for each in operations if each.f == "compact"]
+    by_faults = [
+        (event.index, int(event.value["detail"]))
+        for event in events
+        if event.process == NEMESIS and event.f == "compact"
+    ]
+    return by_clients + by_faults
 
 
 class OneWatch:

@@ -58,6 +58,7 @@ class Replay:
     """The replay of one history; afterwards ``store`` holds all revisions that it explained."""
 
     def __init__(self, operations: Sequence[Operation], *, time_limit_s: float = 60.0) -> None:
+        self._began_s = time.monotonic()
         self.result = Result("whole store")
         self.store = Store()
         self.writers: dict[int, Operation] = {}
@@ -79,7 +80,6 @@ class Replay:
 
     def run(self) -> Result:
         """Replay everything and return the verdict."""
-        began_s = time.monotonic()
         self._replay()
         result = self.result
         result.stats.update(
@@ -96,7 +96,7 @@ class Replay:
                 result.add(failure.kind, failure.message, *failure.operations)
             else:
                 result.undecided += f"; the furthest replay ended so: {failure.message}"
-        result.seconds = time.monotonic() - began_s
+        result.seconds = time.monotonic() - self._began_s
         return result
 
     def _sort(self, operations: Sequence[Operation]) -> Floor:

@@ -116,7 +116,7 @@ class Watches(Workload):
                 self._behind.append(f"{watcher.name} did not see revision {last[0]}")
 
     def check(self, operations: Sequence[Operation], events: Sequence[Event]) -> list[Result]:
-        results = [check_watches(operations, time_limit_s=self.scale.check_limit_s)]
+        results = [check_watches(operations, events, time_limit_s=self.scale.check_limit_s)]
         if self._behind:
             results.append(Result("watchers converge", undecided="; ".join(self._behind)))
         return results
