@@ -57,7 +57,7 @@ STOP_GRACE_S = 1.0
 HAND_OVER_S = 2.0
 STOP_LIMIT_S = 4.0  # within the 5 s that a stop may take
 THREAD_JOIN_S = 2.0
-PUBLISH_RETRY_S = 0.2
+PUBLISH_RETRY_S = 0.1
 REMOVED = "the member has been permanently removed from the cluster"
 
 
@@ -278,7 +278,10 @@ class Server:
         gc.freeze()
 
     async def _publish(self) -> None:
-        """Tell the cluster this member's name and client URLs; then it is ready."""
+        """Tell the cluster this member's name and client URLs; ready once it votes.
+
+        A learner serves next to nothing (etcd behaviour), so a new member is not ready before.
+        """
         own = self._config.member
         replica = self.replica
         while True:
@@ -292,7 +295,9 @@ class Server:
                     await replica.update_member(
                         replica.member_id, name=own.name, client_urls=own.advertise_client_urls
                     )
-                break
+                if not replica.is_learner:
+                    break
+                await asyncio.sleep(PUBLISH_RETRY_S)  # until the leader has made it a voter
             except DqliteError as error:
                 log.info("not ready yet", extra={"reason": str(error)})
                 await asyncio.sleep(PUBLISH_RETRY_S)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from dqlite_py.errors import Fatal
 
 
 class OwnedTasks:
@@ -40,6 +43,15 @@ class OwnedTasks:
         self._error = error
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Let a Fatal error that passes through stop the replica as well."""
+        try:
+            yield
+        except Fatal as error:
+            self.fail(error)
+            raise
 
     async def failure(self) -> None:
         """Wait for ``fail`` and raise its error."""

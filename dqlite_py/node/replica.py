@@ -237,7 +237,8 @@ class Replica:
         """Run ``query`` in one read transaction on a reader thread; may see speculation."""
         while True:
             try:
-                return await (await self._primary()).read(query)
+                with self._parts.tasks.stopping():
+                    return await (await self._primary()).read(query)
             except ReadInterrupted:
                 await asyncio.sleep(0)  # a snapshot is replacing the database
 
@@ -246,13 +247,15 @@ class Replica:
         hosted = self._parts.primary
         if hosted is None or not hosted.sql_open:
             raise NoLeader
-        return hosted.db.read_now(query)
+        with self._parts.tasks.stopping():
+            return hosted.db.read_now(query)
 
     async def read_gated(self, query: Callable[[Session], T]) -> T:
         """Run ``query``; return once everything it saw is committed."""
         while True:
             try:
-                return await (await self._primary()).read_gated(query)
+                with self._parts.tasks.stopping():
+                    return await (await self._primary()).read_gated(query)
             except ReadInterrupted:
                 await asyncio.sleep(0)
 

@@ -35,6 +35,7 @@ from dqlite_py.seams import Clock, Disk, Worker
 
 _RETRY_S = 0.1
 _KEEP_STAGE_S = 60.0
+_INSTALL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,14 @@ class SnapshotSource:
 
     @property
     def floor(self) -> int | None:
-        """The log must not be trimmed beyond this index: a stream under way continues there."""
-        return self._stage.head.index if self._stage is not None else None
+        """The log must not be trimmed beyond this index: who is being sent it goes on there."""
+        stage = self._stage
+        if stage is None:
+            return None
+        # A moment longer than the stream, for the receiver installs before it asks for entries.
+        # Not as long as the stage is kept: the log would grow without need.
+        lately = self._clock.now_s() - stage.used_s < _INSTALL_S
+        return stage.head.index if stage.streams or lately else None
 
     def current(self) -> Snapshot:
         """Return the staged snapshot; called by the core.
