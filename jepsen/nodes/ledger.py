@@ -22,6 +22,7 @@ from typing import Any
 FOLDER = Path(tempfile.gettempdir()) / f"jepsen-ledgers-{os.getuid()}"
 SLOTS = range(1, 250)
 GONE_TIMEOUT_S = 10.0
+CLAIM_S = 60.0
 
 
 def start_time(pid: int) -> int | None:
@@ -100,6 +101,13 @@ def undo(entries: dict[str, Any]) -> list[str]:
             done.append(f"unmounted {mount}")
     for name in entries["namespaces"]:
         if Path("/run/netns", name).exists():
+            # A run that was killed between starting a server and writing it down left it here.
+            inside = subprocess.run(
+                ["ip", "netns", "pids", name], capture_output=True, text=True, check=False
+            )
+            for pid in map(int, inside.stdout.split()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             _quiet("ip", "netns", "del", name)
             done.append(f"removed namespace {name}")
     for name in entries["links"]:
@@ -120,6 +128,8 @@ def clean() -> list[str]:
         try:
             entries = json.loads(path.read_text())
         except json.JSONDecodeError:
+            if time.time() - path.stat().st_mtime < CLAIM_S:
+                continue  # being claimed now
             entries = None  # the run died between claiming the slot and its first entry
         if entries is not None:
             pid, started = entries["owner"]
