@@ -200,7 +200,7 @@ MUTANTS: Final = (
         breaks="a snapshot that failed to load is never acknowledged",
         chosen_from="design",
         likely=(
-            "node/test_node_rules_snapshots.py::test_a_power_cut_while_installing_leaves_the_old_or_the_new_state",
+            "node/test_node_mutants.py::test_a_snapshot_that_can_not_be_installed_is_never_acknowledged",
         ),
     ),
     Mutant(

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants import table
 from tests.mutants.catalogue import CATALOGUE
 from tests.mutants.mutant import Mutant
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LEAST = 30
+COLUMNS = 6
 
 
 @pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
@@ -31,3 +33,13 @@ def test_names_are_unique_and_half_were_chosen_from_the_design() -> None:
     assert len({mutant.name for mutant in CATALOGUE}) == len(CATALOGUE) >= LEAST
     from_design = [mutant for mutant in CATALOGUE if mutant.chosen_from == "design"]
     assert 2 * len(from_design) >= len(CATALOGUE)
+
+
+def test_the_table_in_the_docs_knows_every_mutant_and_its_killer() -> None:
+    rows = [line.split(" | ") for line in (ROOT / table.PATH).read_text().splitlines()]
+    judged = {row[0].removeprefix("| "): row[-1] for row in rows if len(row) == COLUMNS}
+    del judged["mutant"]
+    assert list(judged) == [mutant.name for mutant in CATALOGUE], "run make mutants"
+    for killer in judged.values():
+        path, _, name = killer.strip("`| ").partition("::")
+        assert f"def {name.partition('[')[0]}(" in (ROOT / "tests" / path).read_text()

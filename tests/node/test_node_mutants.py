@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dqlite_py.db.database import CheckpointResult
-from dqlite_py.errors import CorruptFile
+from dqlite_py.errors import CorruptFile, DiskFailed
 from dqlite_py.node.hosted import Speculation
 from dqlite_py.node.read_index import ReadBarrier
 from dqlite_py.node.startup import check_base
@@ -265,5 +265,28 @@ def test_a_new_database_survives_a_power_cut(tmp_path: Path) -> None:
             member.disk._random = random.Random(1)
         await assert_identical(cluster)
         assert await version_of(leader_of(cluster), b"k") == 1
+
+    play(tmp_path, scene)
+
+
+def test_a_snapshot_that_can_not_be_installed_is_never_acknowledged(tmp_path: Path) -> None:
+    async def scene(cluster: SimCluster) -> None:
+        behind = await leave_behind(cluster)
+        leader = leader_of(cluster)
+
+        def fault(operation: str, path: str) -> OSError | None:
+            switches = operation == "rename" and path.startswith(f"{behind.path}/manifest")
+            return OSError(5, "I/O") if switches else None
+
+        behind.disk.fault = fault
+        await behind.start()
+        await cluster.wait_for(lambda: behind.parts.sink.received, "a snapshot arrived")
+        await asyncio.sleep(0.5)
+        sent = leader.parts.snapshots.floor
+        assert sent is not None
+        assert leader.parts.raw.progress[behind.number].match < sent
+        assert isinstance(behind.stopped_by, DiskFailed)
+        behind.disk.fault = None
+        await assert_identical(cluster)
 
     play(tmp_path, scene)
