@@ -30,7 +30,7 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-ALL = list(sources("dqlite_py", "tests", "bench", "proto"))
+ALL = list(sources("dqlite_py", "tests", "bench", "proto", "jepsen"))
 PRODUCT = list(sources("dqlite_py"))
 
 
