@@ -7,11 +7,13 @@ import errno
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from dqlite_py.errors import CorruptFile, DiskFailed
 from dqlite_py.pb import rpc_pb2 as rpc
 from tests.kit.loop import run_virtual
 from tests.kit.sim_cluster import SimCluster, SimReplica
-from tests.kit.sim_scenes import assert_identical, leader_of, others_than, play, put, put_many
+from tests.kit.sim_scenes import assert_identical, get, leader_of, others_than, play, put, put_many
 from tests.kit.single_etcd import SingleEtcd
 
 
@@ -99,6 +101,37 @@ def test_a_full_disk_under_an_arriving_snapshot_is_a_failed_disk(tmp_path: Path)
         behind.disk.fault = None
         await behind.crash()
         await behind.start()
+        await assert_identical(cluster)
+
+    play(tmp_path, scene)
+
+
+def test_a_read_error_under_a_client_stops_the_replica(tmp_path: Path) -> None:
+    """Seed 2: the client got the error, and the member went on with a disk that fails."""
+
+    async def scene(cluster: SimCluster) -> None:
+        leader = leader_of(cluster)
+        await put_many(leader, "k", 40)
+        victim = others_than(cluster, leader)[0]
+        await victim.replica.checkpoint()
+        await victim.crash()
+        await victim.start()
+        await cluster.wait_for(lambda: victim.parts.primary, "its database is open")
+
+        def unreadable(operation: str, path: str) -> OSError | None:
+            from_database = operation == "pread" and path.endswith(".sqlite")
+            return OSError(errno.EIO, "simulated") if from_database else None
+
+        victim.disk.fault = unreadable
+        with pytest.raises(DiskFailed):
+            for number in range(40):
+                await get(victim, f"k{number}".encode(), serializable=True)
+        async with asyncio.timeout(1):
+            await victim.stopped.wait()
+        assert isinstance(victim.stopped_by, DiskFailed)
+        victim.disk.fault = None
+        await victim.crash()
+        await victim.start()
         await assert_identical(cluster)
 
     play(tmp_path, scene)
