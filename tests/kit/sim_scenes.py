@@ -150,6 +150,14 @@ def rows_seen_by_sqlite(member: SimReplica, key: bytes) -> int:
     return int(count)
 
 
+async def settle_follower(cluster: SimCluster, member: SimReplica) -> None:
+    leader = leader_of(cluster)
+    await cluster.wait_for(
+        lambda: member.replica.applied_index == leader.replica.applied_index,
+        "the follower caught up",
+    )
+
+
 async def assert_identical(cluster: SimCluster) -> None:
     """Heal, wait until all have applied the same, and compare files and hashes."""
     await cluster.settle()

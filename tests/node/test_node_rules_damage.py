@@ -18,6 +18,7 @@ from tests.kit.sim_scenes import (
     play,
     put,
     put_many,
+    settle_follower,
 )
 
 

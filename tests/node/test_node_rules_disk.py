@@ -30,6 +30,7 @@ from tests.kit.sim_scenes import (
     put,
     put_many,
     rows_seen_by_sqlite,
+    settle_follower,
 )
 
 
@@ -50,14 +51,6 @@ def base_path(member: SimReplica) -> str:
 
 def file_path(member: SimReplica) -> str:
     return f"{member.path}/db/{member.parts.databases.generation}/etcd.sqlite"
-
-
-async def settle_follower(cluster: SimCluster, member: SimReplica) -> None:
-    leader = leader_of(cluster)
-    await cluster.wait_for(
-        lambda: member.replica.applied_index == leader.replica.applied_index,
-        "the follower caught up",
-    )
 
 
 def test_replay_ends_at_the_durable_commit_index_and_sql_waits_for_it(
