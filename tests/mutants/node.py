@@ -88,7 +88,7 @@ MUTANTS: Final = (
         old="        if self.replayed or self._applied.index < self._replay_target:\n",
         new="        if self.replayed:\n",
         slip="the file is there, so it can be opened",
-        breaks="rule 2, invariant 5: no SQL before everything durably committed is in place",
+        breaks="rule 2: no SQL before everything durably committed is in place",
         chosen_from="design",
         likely=(
             "node/test_node_rules_disk.py::test_replay_ends_at_the_durable_commit_index_and_sql_waits_for_it",
@@ -135,7 +135,7 @@ MUTANTS: Final = (
         old="        return sample.index if complete else None\n",
         new="        return sample.index\n",
         slip="the checkpoint has run",
-        breaks="invariant 4: the log is trimmed only after a complete checkpoint",
+        breaks="the log is trimmed only after a complete checkpoint",
         chosen_from="design",
         likely=(
             "node/test_node_mutants.py::test_a_checkpoint_that_is_not_complete_moves_neither_base_nor_log",
@@ -147,7 +147,7 @@ MUTANTS: Final = (
         old="        if self._gates or not self._proposer.has_room():\n",
         new="        if not self._proposer.has_room():\n",
         slip="waiting until nothing is uncommitted is taken to be enough",
-        breaks="rule 7, invariant 4: no batch is admitted until the checkpoint fixed its limit",
+        breaks="rule 7: no batch is admitted until the checkpoint fixed its limit",
         chosen_from="design",
         likely=("node/test_node_rules_load.py", "node/test_node_rules_snapshots.py"),
     ),

@@ -13,7 +13,8 @@ _HEAD = """# The mutation gate
 `make mutants` breaks the code in {count} places, one at a time, and runs the tests against each.
 Every breakage is a mistake that somebody could make, written by hand; those marked *design* were
 chosen from the design alone, before any test was read. All must be noticed. The last column names
-the test that noticed, which passes without the breakage. Generated: do not edit.
+the test that noticed, which passes without the breakage. Rules and decisions are numbered as in the
+comments of the code. Generated: do not edit.
 
 | mutant | in | chosen from | the slip | breaks | killed by |
 |---|---|---|---|---|---|
