@@ -30,7 +30,7 @@ class ApplierPorts:
     before_frames: Callable[[HostedDatabase, FramesEntry], None]
     after_frames: Callable[[HostedDatabase, int, FramesEntry], None]
     create: Callable[[int, CreateEntry], Awaitable[None]]
-    conf_change: Callable[[Entry], None]
+    conf_change: Callable[[Entry], Awaitable[None]]
     progressed: Callable[[], Awaitable[None]]  # after each run of entries
     responses: Callable[[Message], None]
 
@@ -84,7 +84,7 @@ class Applier:
         if entry.index <= self._applied.index:
             return position + 1  # a snapshot installed meanwhile covers it
         if entry.kind is not EntryKind.NORMAL:
-            self._ports.conf_change(entry)
+            await self._ports.conf_change(entry)
             self._applied.advance(entry.index)
             return position + 1
         for hosted in self._ports.hosted():

@@ -149,10 +149,18 @@ class Membership:
         await self._change(kind, member.id, check, token_id)
 
     async def remove(self, member_id: int) -> None:
-        """Remove a member; its id never comes back."""
+        """Remove a member; its id never comes back.
+
+        A leader that is to go hands over first and raises NotLeader, so that the next leader is
+        asked: it would stop as soon as it knows itself removed, and of two members the other could
+        then neither learn of it nor win an election.
+        """
 
         def check() -> None:
             check_remove(self._catalog(), member_id, self._is_reachable)
+            if member_id == self._member_id:
+                self._hand_over()
+                raise NotLeader
 
         await self._change(ConfChangeKind.REMOVE_NODE, member_id, check, "")
 
@@ -188,6 +196,18 @@ class Membership:
             return changed
 
         await self._change(ConfChangeKind.UPDATE_NODE, member_id, check, "")
+
+    def _hand_over(self) -> None:
+        """Begin to transfer leadership to the voter that has most of the log."""
+        heirs = [
+            m.id
+            for m in self._catalog().members
+            if not m.is_learner and self._reachable(m.id) and m.id in self._raw.progress
+        ]
+        if not heirs:
+            raise UnhealthyCluster
+        self._raw.transfer_leader(max(heirs, key=lambda heir: self._raw.progress[heir].match))
+        self._kick()
 
     def _check_healthy(self) -> None:
         voters = [m.id for m in self._catalog().members if not m.is_learner]

@@ -28,7 +28,7 @@ from dqlite_py.node.routing import Router
 from dqlite_py.node.snapshot_sink import SnapshotSink
 from dqlite_py.node.snapshot_source import SnapshotSource
 from dqlite_py.node.state import PRIMARY, StateChanges
-from dqlite_py.raft import Message, ProposalDropped, RawNode, Role
+from dqlite_py.raft import Entry, Message, ProposalDropped, RawNode, Role
 from dqlite_py.seams import Clock, Disk, Network, Random, Worker, Workers
 from dqlite_py.storage.log_writer import StorageLimits
 from dqlite_py.storage.manifest import Manifest
@@ -98,6 +98,9 @@ class Parts:
     membership: Membership
     router: Router
     changes: StateChanges
+
+    def __init__(self) -> None:
+        self._peers: dict[int, tuple[str, ...]] = {}
 
     def host(self, hosted: HostedDatabase) -> None:
         """A database is open for SQL here."""
@@ -176,10 +179,30 @@ class Parts:
             self.raw.step(response)
         self.driver.kick()
 
+    async def change_members(self, entry: Entry) -> None:
+        """A membership change is committed.
+
+        Durably known as such before it takes effect: who restarts without knowing would count on
+        members that have gone for good.
+        """
+        await self.driver.make_commit_durable(entry.index)
+        self.changes.conf_change(entry)
+
     def members_changed(self) -> None:
-        """The member list moved: connect to those who are in it."""
-        members = self.history.latest.catalog.members
-        self.transport.set_peers({m.id: m.peer_urls for m in members})
+        """The member list moved: connect to those who are in it.
+
+        Who has left it stays connected for a moment, because the last message to it says so.
+        """
+        members = {m.id: m.peer_urls for m in self.history.latest.catalog.members}
+        leaving = {peer: urls for peer, urls in self._peers.items() if peer not in members}
+        self._peers = members
+        self.transport.set_peers({**leaving, **members})
+        if leaving:
+            self.tasks.spawn(self._part())
+
+    async def _part(self) -> None:
+        await asyncio.sleep(self.settings.limits.election_timeout_s)
+        self.transport.set_peers(self._peers)
 
     def reloaded(self) -> None:
         """A snapshot replaced the databases: counters come from SQLite."""

@@ -218,7 +218,7 @@ def _applying(parts: Parts, datadir: DataDir, started: Started) -> None:
             before_frames=parts.changes.before_frames,
             after_frames=parts.changes.after_frames,
             create=parts.changes.create,
-            conf_change=parts.changes.conf_change,
+            conf_change=parts.change_members,
             progressed=parts.progressed,
             responses=parts.applied_responses,
         ),

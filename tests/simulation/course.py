@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,17 +92,14 @@ async def _work(world: World, duration_s: float, operations: int) -> None:
     watchers = [Watcher(world, number) for number in range(_WATCHERS)]
     async with asyncio.TaskGroup() as background:
         watching = [background.create_task(watcher.run()) for watcher in watchers]
-        house = background.create_task(world.keep_house())
         world.active = True
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(world.keep_house())
             tasks.create_task(_last(world, duration_s, tasks.create_task(clients.run())))
             tasks.create_task(tenants.run())
             tasks.create_task(MembershipChanges(world).run())
             for number in range(2):
                 tasks.create_task(Nemesis(world, number).run())
-        house.cancel()
-        with suppress(asyncio.CancelledError):
-            await house
         await world.settle()
         await _eventually(tenants.all_gone, "no lease outlives its end", _LEASES_END_S)
         await world.settle()

@@ -14,6 +14,8 @@ from tests.kit.loop import quick_jobs
 from tests.simulation.member import Gone, SimServer
 from tests.simulation.world import World
 
+_STOPS_WITHIN_S = 2.0  # of virtual time, after an error of the disk
+
 
 def _is_checked(path: str) -> bool:
     """Whether a file has a checksum of its own; the databases' pages have none."""
@@ -99,12 +101,20 @@ class Nemesis:
                 await member.start()
             member.busy = False
 
-    async def _until_stopped(self, victim: SimServer, limit_s: float) -> bool:
-        """Wait for the replica to end over a fault in force; whether it did."""
+    async def _until_stopped(
+        self, victim: SimServer, limit_s: float, failed: Callable[[], bool] | None = None
+    ) -> bool:
+        """Wait for the replica to end over a fault in force; whether it did.
+
+        Once the fault has shown itself, which ``failed`` tells, it gets some time more.
+        """
         victim.expected_to_stop = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                await victim.stopped.wait()
+        for patience_s in (limit_s, _STOPS_WITHIN_S):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await victim.stopped.wait()
+            if failed is None or not failed() or victim.stopped_by is not None:
+                break
         victim.disk.fault = None
         return victim.stopped_by is not None
 
@@ -148,13 +158,11 @@ class Nemesis:
             return OSError(code, "simulated") if left < 0 else None
 
         victim.disk.fault = fault
-        if await self._until_stopped(victim, 6.0):
+        if await self._until_stopped(victim, 6.0, lambda: left < 0):
             self.world.coverage.hit(name)
             await self._restart(victim, self.rng.uniform(0.1, 2.0))
         elif left < 0:
-            # An operation failed and the replica went on: it must be as good as ever.
-            self.world.trace(f"{victim.name} survived: {name}")
-            await self._restart(victim, 0.1)
+            self.world.violated(f"{victim.name} went on after its disk had failed")
         victim.expected_to_stop = False
 
     async def fill_disk(self, victim: SimServer) -> None:

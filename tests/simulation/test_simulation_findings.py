@@ -13,7 +13,16 @@ from dqlite_py.errors import CorruptFile, DiskFailed
 from dqlite_py.pb import rpc_pb2 as rpc
 from tests.kit.loop import run_virtual
 from tests.kit.sim_cluster import SimCluster, SimReplica
-from tests.kit.sim_scenes import assert_identical, get, leader_of, others_than, play, put, put_many
+from tests.kit.sim_scenes import (
+    NothingSurvives,
+    assert_identical,
+    get,
+    leader_of,
+    others_than,
+    play,
+    put,
+    put_many,
+)
 from tests.kit.single_etcd import SingleEtcd
 
 
@@ -135,3 +144,40 @@ def test_a_read_error_under_a_client_stops_the_replica(tmp_path: Path) -> None:
         await assert_identical(cluster)
 
     play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_two_members_the_leader_can_be_removed(tmp_path: Path, seed: int) -> None:
+    """Seeds 2024 and 2031: it stopped before the other knew, which could never win without it."""
+
+    async def scene(cluster: SimCluster) -> None:
+        leader = leader_of(cluster)
+        (rest,) = others_than(cluster, leader)
+        await put(leader, b"before")
+        await rest.replica.remove_member(leader.number)
+        await asyncio.wait_for(leader.replica.removed(), 5)
+        await leader.crash()
+        cluster.members.remove(leader)
+        await rest.crash()
+        await rest.start()
+        await cluster.wait_for(lambda: cluster.leader, "the other leads alone")
+        await put(rest, b"after")
+
+    play(tmp_path, scene, size=2, seed=seed)
+
+
+def test_a_removal_that_took_effect_is_known_after_a_crash(tmp_path: Path) -> None:
+    """Seed 2031: the commit index was still in memory, and the removed member counted again."""
+
+    async def scene(cluster: SimCluster) -> None:
+        leader = leader_of(cluster)
+        (gone,) = others_than(cluster, leader)
+        leader.disk._random = NothingSurvives()
+        await leader.replica.remove_member(gone.number)
+        await gone.crash()
+        cluster.members.remove(gone)
+        await leader.crash()
+        await leader.start()
+        await cluster.wait_for(lambda: cluster.leader, "the one that is left leads")
+
+    play(tmp_path, scene, size=2)

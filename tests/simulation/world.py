@@ -103,7 +103,7 @@ class World(SimCluster):
     # --- the janitor -----------------------------------------------------------------------------
     async def keep_house(self) -> None:
         """Start who was added, retire who was removed, restart who stopped."""
-        while True:
+        while self.active:
             await asyncio.sleep(_JANITOR_S)
             await self.clean()
 
@@ -181,7 +181,7 @@ class World(SimCluster):
     def _standing(self) -> str:
         rows = [
             f"{m.name}: up={m.up} applied={m.replica.applied_index} term={m.replica.term} "
-            f"leader={m.replica.leader_id} commit={m.parts.raw.commit}"
+            f"leader={m.replica.leader_id} commit={m.parts.raw.commit} {m.parts.raw.conf_state}"
             for m in self.members
         ]
         return "; ".join(rows)
