@@ -169,9 +169,9 @@ class _Lists:
         graph = Graph(len(self.nodes))
         place = {operation.start: node for node, operation in enumerate(self.nodes)}
         writers: dict[tuple[str, Any], int] = {}
-        for key, operation in self.appender.items():
+        for appended, operation in self.appender.items():
             if operation.start in place:
-                writers[key] = place[operation.start]
+                writers[appended] = place[operation.start]
         following: dict[tuple[str, Any], list[int]] = {}
         for key, order in self.orders.items():
             ordered = [writers.get((key, value)) for value in order]

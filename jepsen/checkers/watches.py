@@ -29,8 +29,8 @@ class Truth:
 
     order: list[EventKey] = field(default_factory=list)
     changes: dict[EventKey, Change] = field(default_factory=dict)
-    complete_to: int = 0
-    """Up to this revision nothing is missing."""
+    places: dict[EventKey, int] = field(default_factory=dict)
+    """The place of each event within its revision, if it is known."""
     knows_past: bool = True
 
     def between(self, low: int, high: int) -> list[EventKey]:
@@ -41,9 +41,10 @@ class Truth:
 
 def truth_of_store(store: Store) -> Truth:
     """Return all that a replay explained; events of one revision in the order of its ops."""
-    truth = Truth(complete_to=store.revision)
+    truth = Truth()
     for revision in sorted(store.changes):
-        for change in store.changes[revision]:
+        for place, change in enumerate(store.changes[revision]):
+            truth.places[revision, change.key] = place
             truth.order.append((revision, change.key))
             truth.changes[revision, change.key] = change
     truth.order.sort()
@@ -57,7 +58,6 @@ def truth_of_watchers(watches: Iterable[Operation]) -> Truth:
         for event in watch_events(watch):
             key = _event_key(event)
             truth.changes.setdefault(key, _change(event))
-            truth.complete_to = max(truth.complete_to, key[0])
     truth.order = sorted(truth.changes)
     return truth
 
@@ -154,7 +154,7 @@ class OneWatch:
         for event in events:
             key = _event_key(event)
             self.delivered += 1
-            if self._seen and key[0] < self._seen[-1][0]:
+            if self._seen and self._comes_before(key, self._seen[-1]):
                 self._report("not ordered", f"{key} after {self._seen[-1]}")
             if key in self._unique:
                 self._report("not unique", f"{key} twice")
@@ -169,6 +169,12 @@ class OneWatch:
             self._check_event(key, event)
             self._seen.append(key)
             self._unique.add(key)
+
+    def _comes_before(self, key: EventKey, other: EventKey) -> bool:
+        if key[0] != other[0]:
+            return key[0] < other[0]
+        places = self._truth.places
+        return places.get(key, 0) < places.get(other, 0)
 
     def _check_event(self, key: EventKey, event: Mapping[str, Any]) -> None:
         request = self._request

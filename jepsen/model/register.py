@@ -164,4 +164,5 @@ def _shows(pair: Any, state: Versioned) -> bool:
     if pair is None:
         return state.value is None
     mod = pair["mod_revision"]
-    return pair["value"] == state.value and (mod == state.mod if state.exact else mod >= state.mod)
+    agrees = mod == state.mod if state.exact else mod >= state.mod
+    return bool(agrees and pair["value"] == state.value)

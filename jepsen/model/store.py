@@ -225,7 +225,7 @@ def _same_pairs(expected: Sequence[Pair], got: Any, *, with_value: bool = True) 
 def _same_pair(expected: Pair | None, got: Any, *, with_value: bool = True) -> bool:
     if expected is None or got is None:
         return expected is None and got is None
-    return (
+    return bool(
         got["key"] == expected.key
         and (not with_value or got.get("value", "") == expected.value)
         and got["create_revision"] == expected.create_revision

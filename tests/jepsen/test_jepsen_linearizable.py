@@ -163,9 +163,9 @@ def test_many_unknown_operations_of_one_key_do_not_explode() -> None:
     rng = random.Random(5)
     weather = Weather(unknown=0.3)
     events = simulate(rng, registers(rng, 600, keys=1), clients=10, weather=weather)
-    began_s = time.monotonic()
+    began_s = time.process_time()
     assert check_registers(pair(events), time_limit_s=20).valid is True
-    assert time.monotonic() - began_s < 5
+    assert time.process_time() - began_s < 5
 
 
 def test_a_search_that_takes_too_long_is_unknown() -> None:

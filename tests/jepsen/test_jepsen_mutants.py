@@ -32,7 +32,7 @@ from tests.kit.jepsen_mutations import (
     vanished_key,
 )
 
-TRIES = 20
+TRIES = 12
 Check = Callable[[Sequence[Operation]], Result]
 CHECKS: dict[str, Check] = {
     "register": check_registers,

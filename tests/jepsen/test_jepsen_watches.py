@@ -127,6 +127,11 @@ def split(answers: list[Response]) -> None:
     answers[place : place + 1] = halves
 
 
+def turn_around(answers: list[Response]) -> None:
+    place = next(place for place in rows(answers) if len(answers[place]["events"]) > 1)
+    answers[place] = {**answers[place], "events": answers[place]["events"][::-1]}
+
+
 def promise_too_much(answers: list[Response]) -> None:
     place = middle_of(rows(answers))
     revision = answers[place]["revision"]
@@ -177,6 +182,7 @@ def talk_after_the_end(answers: list[Response]) -> None:
     ("mutation", "kind"),
     [
         (swap, "not ordered"),
+        (turn_around, "not ordered"),
         (drop, "not complete"),
         (repeat, "not unique"),
         (split, "not atomic"),
