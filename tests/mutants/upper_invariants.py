@@ -236,8 +236,8 @@ NODE: Final = rows_of(
     (
         "8. Whatever fails in a way that is not a request's fault ends `Replica.run`",
         (
-            "rules_disk::a_failing_disk_stops_the_member_and_the_others_go_on"
-            " rules_disk::a_member_refuses_damaged_files_with_one_line_that_names_them"
+            "rules_damage::a_failing_disk_stops_the_member_and_the_others_go_on"
+            " rules_damage::a_member_refuses_damaged_files_with_one_line_that_names_them"
         ),
         "failed-snapshot-acknowledged",
     ),
