@@ -94,6 +94,9 @@ def _gather(operations: Sequence[Operation]) -> dict[str, _Lease]:
         elif each.f == "put" and each.key is not None:
             lease.puts[each.key] = each
             owner[each.key] = lease
+            if each.is_ok:
+                # A key can be put only on a lease that is alive.
+                lease.alive.append(each)
     for each in operations:
         if each.f == "observe" and each.is_ok and each.key in owner and not each.serializable:
             lease = owner[each.key]

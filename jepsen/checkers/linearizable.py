@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
+from jepsen.checkers.realtime import check_order, told_revisions
 from jepsen.checkers.result import Deadline, Result, by_key, describe
 from jepsen.checkers.stale_reads import check_stale_registers
 from jepsen.history import NEVER, Operation
@@ -260,7 +261,8 @@ def check_registers(operations: Sequence[Operation], *, time_limit_s: float = 60
     """Check a register workload, key by key.
 
     Revisions are used where every answer has one. Serializable reads have no part in the search:
-    they are held to the revision that they name.
+    they are held to the revision that they name. Revisions are the store's, not the key's, so
+    their order is held against real time across keys too.
     """
 
     def model_for(group: Sequence[Operation]) -> Model:
@@ -272,7 +274,13 @@ def check_registers(operations: Sequence[Operation], *, time_limit_s: float = 60
     groups = by_key(operations).items()
     result = check_partitions("linearizable", groups, model_for, time_limit_s)
     check_stale_registers(result, operations)
+    check_order(result, ((each, changed(each)) for each in told_revisions(operations)))
     return result
+
+
+def changed(operation: Operation) -> bool:
+    """Return whether an answered operation of a register or a set wrote."""
+    return operation.f != "read" and bool(operation.extra.get("succeeded", True))
 
 
 def check_membership(operations: Sequence[Operation], *, time_limit_s: float = 60.0) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from jepsen.checkers.result import Result, describe
 from jepsen.history import NEVER, Operation
@@ -31,6 +31,13 @@ class Floor:
         """Return the highest position told before an event, and the operation that told it."""
         count = bisect_right(self._ends, index)
         return self._highest[count - 1] if count else (0, None)
+
+
+def told_revisions(operations: Iterable[Operation]) -> Iterator[Operation]:
+    """Yield the linearizable operations that were answered with a revision."""
+    for each in operations:
+        if each.revision is not None and not each.serializable:
+            yield each
 
 
 def check_order(

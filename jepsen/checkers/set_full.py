@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from jepsen.checkers.realtime import check_order, told_revisions
 from jepsen.checkers.result import Result, by_key, describe
 from jepsen.checkers.stale_reads import check_sets_at_revisions
 from jepsen.history import FAIL, OK, Operation
@@ -27,6 +28,7 @@ def check_sets(operations: Sequence[Operation]) -> Result:
     for name, group in by_key(operations).items():
         _OneSet(name, group, result, counts).check()
     check_sets_at_revisions(result, operations)
+    check_order(result, ((each, each.f == "add") for each in told_revisions(operations)))
     result.stats.update(counts)
     result.operations = sum(1 for each in operations if each.is_ok)
     result.seconds = time.monotonic() - began_s

@@ -98,6 +98,18 @@ def test_revisions_order_what_values_alone_would_allow() -> None:
     assert verdict(*lines, stale) is False
 
 
+def test_revisions_order_operations_of_different_keys_too() -> None:
+    told = [("a", "write", 3), ("b", "read", 2)]
+    events = []
+    for process, (key, f, revision) in enumerate(told):
+        value = 1 if f == "write" else None
+        extra = {"revision": revision, "mod_revision": 0}
+        index = len(events)
+        events.append(Event(index, index, INVOKE, process, f, key, value))
+        events.append(Event(index + 1, index, OK, process, f, key, value, extra=extra))
+    assert check_registers(pair(events)).kinds() == {"real-time order"}
+
+
 def test_the_violation_names_the_answer_that_nothing_explains() -> None:
     result = check_registers(
         history(

@@ -250,6 +250,13 @@ def test_a_revoked_lease_is_gone_at_once() -> None:
     assert lease_kinds(log) == {"alive after revoke"}
 
 
+def test_nothing_can_be_put_on_a_lease_that_is_gone() -> None:
+    log = lease()
+    log.do("revoke", {"id": "1"}, {"id": "1"})
+    log.do("put", {"id": "1", "value": "v"}, key="b", revision=9)
+    assert lease_kinds(log) == {"alive after revoke"}
+
+
 def test_the_keys_of_a_lease_go_together() -> None:
     log = lease()
     log.do("put", {"id": "1", "value": "v"}, key="b", revision=3)

@@ -73,4 +73,4 @@ def test_a_set_is_what_its_revision_says() -> None:
     assert kinds("stale", [1], 3) == {"wrong at its revision"}
     assert kinds("stale", [1, 2], 2) == {"wrong at its revision"}
     assert kinds("read", [1, 2], 3) == set()
-    assert kinds("read", [1], 2) == {"lost"}
+    assert kinds("read", [1], 2) == {"lost", "real-time order"}
