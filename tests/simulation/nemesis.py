@@ -32,6 +32,7 @@ class Nemesis:
             (self.crash, 4),
             (self.cut_power, 3),
             (self.tear_checkpoint, 3),
+            (self.tear_log, 3),
             (self.fill_disk, 2),
             (self.fail_reads, 2),
             (self.flip_bit, 2),
@@ -128,10 +129,19 @@ class Nemesis:
     async def tear_checkpoint(self, victim: SimServer) -> None:
         """Cut the power after some pages of a checkpoint have been written."""
         left = self.rng.randrange(1, 16)
+        await self._tear(victim, "pwrite", ".sqlite", left, "torn checkpoints")
 
-        def fault(operation: str, path: str) -> OSError | None:
+    async def tear_log(self, victim: SimServer) -> None:
+        """Cut the power when entries have been written and not yet synced."""
+        left = self.rng.randrange(1, 30)
+        await self._tear(victim, "fdatasync", ".seg", left, "power cuts mid-write")
+
+    async def _tear(
+        self, victim: SimServer, operation: str, suffix: str, left: int, name: str
+    ) -> None:
+        def fault(found: str, path: str) -> OSError | None:
             nonlocal left
-            if operation == "pwrite" and path.endswith(".sqlite"):
+            if found == operation and path.endswith(suffix):
                 left -= 1
                 if left == 0:
                     victim.disk.fault = None
@@ -140,7 +150,7 @@ class Nemesis:
 
         victim.disk.fault = fault
         if await self._until_stopped(victim, 8.0):
-            self.world.coverage.hit("torn checkpoints")
+            self.world.coverage.hit(name)
         await self._restart(victim, self.rng.uniform(0.1, 2.0))
 
     # --- the disk --------------------------------------------------------------------------------
