@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jepsen.checkers.result import brief
-from jepsen.history import Event, Operation, pair, write_edn
+from jepsen.edn import write_edn
+from jepsen.history import Event, Operation, pair
 from jepsen.report.figures import figures
 from jepsen.report.plots import AVAILABILITY_FILE, LATENCY_FILE, can_plot, write_plots
 from jepsen.report.timeline import draw, nearby
