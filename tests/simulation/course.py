@@ -50,6 +50,7 @@ def simulate(
         try:
             await _course(world, virtual_seconds, operations)
         finally:
+            world.over = True
             # Nothing may be left running: what it would do then says nothing.
             for member in world.members:
                 if member.up:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,8 +23,8 @@ from tests.simulation.member import SimServer
 T = TypeVar("T")
 
 _JANITOR_S = 0.5
-_TRANSCRIPT_LINES = 60
-_NOISE = (" bytes ", " connect ", " end ", " job ")
+_LINES_EACH = 12  # of a transcript, for each member, and for each source of faults
+_NOISE = (" bytes ", " connect ", " end ", " job ", " peer ")
 
 
 def distant_network(rng: random.Random, source: str, target: str) -> float:
@@ -41,7 +42,11 @@ class World(SimCluster):
         self.coverage = Coverage()
         self.consensus = Consensus(self.coverage)
         self.history = History()
-        self.recent: deque[str] = deque(maxlen=_TRANSCRIPT_LINES)
+        self.over = False  # what happens from now on is clearing away
+        self._traced = 0
+        self._recent: defaultdict[str, deque[tuple[int, str]]] = defaultdict(
+            lambda: deque(maxlen=_LINES_EACH)
+        )
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retired: list[SimServer] = []
         self.next_number = 1
@@ -57,12 +62,15 @@ class World(SimCluster):
 
     def trace(self, text: str) -> None:
         # Streams and jobs are most of a trace and tell a reader nothing.
-        if not self.broken.done() and not any(noise in text for noise in _NOISE):
-            self.recent.append(f"{asyncio.get_running_loop().time():10.4f} {text}")
+        if self.over or self.broken.done() or any(noise in text for noise in _NOISE):
+            return
+        self._traced += 1
+        line = f"{asyncio.get_running_loop().time():10.4f} {text}"
+        self._recent[text.partition(".")[0].partition(" ")[0]].append((self._traced, line))
 
     def transcript(self) -> list[str]:
-        """Return the last that happened before the run ended."""
-        return list(self.recent)
+        """Return the last that happened to each member before the run ended, in order."""
+        return [line for _, line in sorted(chain.from_iterable(self._recent.values()))]
 
     # --- verdicts --------------------------------------------------------------------------------
     def violated(self, text: str, cause: BaseException | None = None) -> None:
