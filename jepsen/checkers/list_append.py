@@ -90,6 +90,7 @@ class _Lists:
                 self._check_read(operation, key, values)
         for key, order in self.orders.items():
             self._check_dirty_update(key, order)
+            self._check_own_order(key, order)
         self._check_lost_updates()
 
     def _check_internal(self, operation: Operation) -> None:
@@ -149,6 +150,20 @@ class _Lists:
                 text = f"{describe(writer)} built on {describe(aborted)}"
                 self._result.add("dirty update", text, writer, aborted)
                 return
+
+    def _check_own_order(self, key: str, order: Sequence[Any]) -> None:
+        """The appends of one transaction to a key stand in the order in which it made them."""
+        seen: dict[int, list[Any]] = {}
+        for value in dict.fromkeys(order):
+            writer = self.appender.get((key, value))
+            if writer is not None:
+                seen.setdefault(writer.start, []).append(value)
+        for values in seen.values():
+            writer = self.appender[key, values[0]]
+            made = [value for name, k, value in writer.request if name == "append" and k == key]
+            if values != made[: len(values)]:
+                text = f"{key} shows {values} of {describe(writer)}"
+                self._result.add("incompatible order", text, writer, self._longest[key])
 
     def _check_lost_updates(self) -> None:
         """Two transactions that read one version of a key and both wrote it cannot both count."""

@@ -115,6 +115,8 @@ class Replay:
                 self.result.add("no revision", describe(operation), operation)
                 continue
             wrote = request.wrote
+            if operation.revision < FIRST_REVISION + wrote:
+                self.result.add("impossible revision", describe(operation), operation)
             if not operation.serializable:
                 ordered.append((operation, wrote))
             if wrote:

@@ -204,11 +204,11 @@ def same_response(op: Mapping[str, Any], expected: Mapping[str, Any], got: Any) 
     if not isinstance(got, Mapping):
         return False
     if op["op"] == "put":
-        return not op.get("prev_kv") or _same_pair(expected["prev_kv"], got.get("prev_kv"))
+        return _same_pair(expected["prev_kv"], got.get("prev_kv"))
     if op["op"] == "delete":
         if expected["deleted"] != got.get("deleted"):
             return False
-        return not op.get("prev_kv") or _same_pairs(expected["prev_kvs"], got.get("prev_kvs"))
+        return _same_pairs(expected["prev_kvs"], got.get("prev_kvs"))
     if expected["count"] != got.get("count") or expected["more"] != bool(got.get("more")):
         return False
     return _same_pairs(expected["kvs"], got.get("kvs"), with_value=not op.get("keys_only"))
