@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from dqlite_py.errors import AuthenticationFailed, DqliteError, Fatal, PeerFailed, TooManyRequests
-from dqlite_py.raft.messages import MessageKind
+from dqlite_py.raft.messages import Message, MessageKind
 from dqlite_py.seams import Stream
-from dqlite_py.transport.codec import decode_message, encode_failure
+from dqlite_py.transport.codec import decode_message, encode_failure, encode_message
 from dqlite_py.transport.contract import PeerHandler, TransportCounters, TransportLimits
 from dqlite_py.transport.framing import FrameError, FrameKind, decode_body, encode_frame, read_body
 from dqlite_py.transport.handshake import Epoch, Handshaker, Hello, refused, welcome
@@ -58,6 +58,11 @@ class InboundConnection:
         self._live = False
         self._queue.detach()
         self._stream.close()
+
+    def send(self, message: Message) -> bool:
+        """Queue a message on the way back; return False when it must be dropped."""
+        frame = encode_message(message)
+        return len(frame) <= self._limits.frame_bytes and self._queue.put(frame)
 
     async def serve(self) -> None:
         """Handle frames until the connection ends or is replaced."""
@@ -191,6 +196,11 @@ class Reception:
     def live(self) -> frozenset[int]:
         """Return the members whose inbound connection stands."""
         return frozenset(self._live)
+
+    def send(self, message: Message) -> bool:
+        """Send a message back over its receiver's inbound connection, if one stands."""
+        connection = self._live.get(message.to)
+        return connection is not None and connection.send(message)
 
     def drop(self, member_id: int) -> None:
         """Close a member's inbound connection, if any."""

@@ -11,7 +11,7 @@ from dqlite_py.errors import DqliteError, PeerUnreachable, RequestTooLarge, TooM
 from dqlite_py.raft.messages import Message
 from dqlite_py.seams import Clock, Network, Random, Stream
 from dqlite_py.transport.calls import CallTable, PendingCall
-from dqlite_py.transport.codec import decode_error, encode_message
+from dqlite_py.transport.codec import decode_error, decode_message, encode_message
 from dqlite_py.transport.contract import PeerHandler, TransportCounters, TransportLimits
 from dqlite_py.transport.framing import FrameError, FrameKind, decode_body, encode_frame, read_body
 from dqlite_py.transport.handshake import Epoch, Handshaker
@@ -209,11 +209,22 @@ class OutboundPeer:
                         self._calls.fail(call_id, decode_error(error))
                     case [FrameKind.PONG]:
                         pass
+                    case [FrameKind.MESSAGE, *_]:
+                        self._deliver(decode_message(content))
                     case _:
                         self._counters.frames_malformed += 1
                         raise FrameError(f"an unexpected frame: {str(content)[:80]}")
         finally:
             self._pinger.cancel()
+
+    def _deliver(self, message: Message) -> None:
+        """Take a message that came back: its sender does not know us as a peer yet."""
+        if message.from_ != self.member_id:
+            raise FrameError(f"a message from {message.from_:x} to {message.to:x}")
+        try:
+            self._handler.on_message(message)
+        except Exception as error:  # the owner decides; the connection is not to blame
+            self._handler.on_error(error)
 
     def _ping(self) -> None:
         """Ping the peer, or give the connection up after too many pings without a sound.

@@ -131,14 +131,17 @@ class PeerTransport:
         """Queue a Raft message; never blocks or raises. A dropped one is told to the handler.
 
         Ordering: messages to one peer arrive in the order of ``send`` or not at all. A message
-        to a member that is no peer is dropped without a word: Raft may know of a member before
-        or after the member list does.
+        to a member that is no peer goes back over that member's own connection, if one stands:
+        a member that was away may be led by one that is newer than its member list. Otherwise it
+        is dropped without a word, because Raft may know of a member before or after the list does.
         """
         peer = self._peers.get(message.to)
-        if peer is None:
-            self._counters.messages_dropped += 1
-        else:
+        if peer is not None:
             peer.send(message)
+        elif self._reception.send(message):
+            self._counters.messages_sent += 1
+        else:
+            self._counters.messages_dropped += 1
 
     async def call(self, to: int, method: str, payload: bytes, timeout_s: float) -> bytes:
         """Run ``method`` on another member and return its answer.

@@ -13,6 +13,7 @@ from dqlite_py.errors import CorruptFile, DiskFailed
 from dqlite_py.pb import rpc_pb2 as rpc
 from tests.kit.loop import run_virtual
 from tests.kit.sim_cluster import SimCluster, SimReplica
+from tests.kit.sim_join import join
 from tests.kit.sim_scenes import (
     NothingSurvives,
     assert_identical,
@@ -181,3 +182,28 @@ def test_a_removal_that_took_effect_is_known_after_a_crash(tmp_path: Path) -> No
         await cluster.wait_for(lambda: cluster.leader, "the one that is left leads")
 
     play(tmp_path, scene, size=2)
+
+
+def test_a_member_that_was_away_follows_a_leader_it_has_never_heard_of(tmp_path: Path) -> None:
+    """Seed 4031: its answers went nowhere, so it got neither entries nor a snapshot."""
+
+    async def scene(cluster: SimCluster) -> None:
+        leader = leader_of(cluster)
+        away = others_than(cluster, leader)[0]
+        await away.crash()
+        joiner = await join(cluster, leader)
+        await put_many(leader, "k", 100)
+        await cluster.wait_for(
+            lambda: joiner.replica.applied_index == leader.replica.applied_index, "it caught up"
+        )
+        await leader.replica.promote_member(joiner.number)
+        await leader.replica.transfer_leadership(joiner.number)
+        for member in others_than(cluster, away):
+            await member.replica.checkpoint()
+        await away.start()
+        await cluster.wait_for(
+            lambda: away.replica.applied_index >= joiner.replica.applied_index, "it follows"
+        )
+        assert cluster.leader is joiner
+
+    play(tmp_path, scene)
