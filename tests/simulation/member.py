@@ -142,6 +142,8 @@ class SimServer(SimReplica):
         try:
             await work
         except Exception as raised:
+            if not self.up:
+                return  # the crash has taken the threads away from under it
             error: BaseException = raised
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
