@@ -137,10 +137,13 @@ class RevisionRegister:
         return self._write(state, call, new) if state.value == old else None
 
     def _write(self, state: Versioned, call: Call, value: Any) -> Versioned | None:
+        least = _least_revision(state)
         if call.revision is None:
-            # Counting unknown writes in ``seen`` would keep apart states that behave alike.
-            return Versioned(value, state.seen + 1, False, state.seen)
-        if call.revision <= state.seen:
+            # A write that forgets the value forgets how many unknown ones were before it as
+            # well: otherwise states that behave alike would be kept apart.
+            before = least if call.f == "cas" else state.seen
+            return Versioned(value, before + 1, False, state.seen)
+        if call.revision <= least:
             return None
         extra = call.operation.extra
         if "prev" in extra and not _shows(extra["prev"], state):
@@ -148,8 +151,9 @@ class RevisionRegister:
         return Versioned(value, call.revision, True, call.revision)
 
     def _observe(self, state: Versioned, call: Call) -> Versioned | None:
-        revision = state.seen if call.revision is None else call.revision
-        if revision < state.seen:
+        least = _least_revision(state)
+        revision = least if call.revision is None else call.revision
+        if revision < least:
             return None
         mod = call.operation.extra.get("mod_revision")
         if mod is None:
@@ -157,6 +161,11 @@ class RevisionRegister:
         if mod > revision or (mod != state.mod if state.exact else mod < state.mod):
             return None
         return Versioned(state.value, mod, True, revision)
+
+
+def _least_revision(state: Versioned) -> int:
+    """Return the least revision that the store can be at."""
+    return max(state.seen, state.mod)
 
 
 def _shows(pair: Any, state: Versioned) -> bool:

@@ -79,9 +79,11 @@ def legal(order: tuple[Operation, ...]) -> bool:
                 return False
             wrote = succeeded
             value = new if succeeded else value
-        if each.revision is not None:
-            if each.revision < seen + wrote:
-                return False
+        if each.revision is None:
+            seen += wrote
+        elif each.revision < seen + wrote:
+            return False
+        else:
             seen = each.revision
     return True
 
