@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +11,8 @@ from typing import Any
 
 from jepsen.checkers.cycles import RW, WR, WW, Graph, report_cycles
 from jepsen.checkers.list_append import micro_operations
-from jepsen.checkers.result import Result, describe
+from jepsen.checkers.realtime import check_order, told_revisions
+from jepsen.checkers.result import Result, brief, describe
 from jepsen.history import FAIL, Operation
 
 
@@ -20,6 +22,7 @@ def check_read_write(operations: Sequence[Operation]) -> Result:
     result = Result("rw-register")
     history = _Registers([each for each in operations if each.f == "txn"], result)
     history.check_reads()
+    history.check_revisions()
     graph = history.graph()
     report_cycles(result, graph, history.nodes)
     result.operations = sum(1 for each in history.nodes if each.is_ok)
@@ -78,6 +81,10 @@ class _Registers:
         if writer is None or writer.type == FAIL or not read.revision:
             return
         known = self.versions.setdefault(read.key, {}).setdefault(read.revision, writer)
+        if writer.revision is None and known is writer:
+            # It happened, so all of it did, at this revision.
+            for key in writes(writer):
+                self.versions.setdefault(key, {}).setdefault(read.revision, writer)
         wrong = writer.revision is not None and writer.revision != read.revision
         if known is not writer or wrong:
             text = f"{describe(operation)} saw {read}, which {describe(writer)} wrote"
@@ -136,6 +143,23 @@ class _Registers:
         elif writer is not operation and writes(writer)[read.key] != read.value:
             text = f"{read} is in the middle of {describe(writer)}"
             self._result.add("G1b", text, operation, writer)
+
+    def check_revisions(self) -> None:
+        """Hold revisions to real time, and every read to the newest version at its revision."""
+        told = [(each, bool(writes(each))) for each in told_revisions(self._answered)]
+        check_order(self._result, told)
+        orders = {key: sorted(versions) for key, versions in self.versions.items()}
+        for operation, wrote in told:
+            assert operation.revision is not None
+            newest = operation.revision - wrote
+            for read in self._reads(operation):
+                order = orders.get(read.key, [])
+                place = bisect_right(order, newest)
+                if read.revision != (order[place - 1] if place else 0):
+                    text = (
+                        f"{describe(operation)} saw {read}; versions {order[max(0, place - 2) :]}"
+                    )
+                    self._result.add("wrong at its revision", brief(text, 600), operation)
 
     def graph(self) -> Graph:
         """Return the graph over ``nodes``."""
