@@ -103,6 +103,7 @@ async def _work(world: World, duration_s: float, operations: int) -> None:
                 tasks.create_task(Nemesis(world, number).run())
         await world.settle()
         await _eventually(tenants.all_gone, "no lease outlives its end", _LEASES_END_S)
+        await asyncio.sleep(_LEASES_END_S)  # for leases whose holder never got a key attached
         await world.settle()
         await _eventually(
             lambda: all(watcher.is_complete() for watcher in watchers),

@@ -18,8 +18,8 @@ _STOPS_WITHIN_S = 2.0  # of virtual time, after an error of the disk
 
 
 def _is_checked(path: str) -> bool:
-    """Whether a file has a checksum of its own; the databases' pages have none."""
-    return not path.endswith(".sqlite")
+    """Whether a file has a checksum of its own; database pages and their copies have none."""
+    return not path.endswith(".sqlite") and "/staging/" not in path
 
 
 class Nemesis:
@@ -216,6 +216,8 @@ class Nemesis:
         """Damage a file of a member that is down; it refuses, or comes back as it was."""
         await victim.crash()
         await asyncio.sleep(self.rng.uniform(0.1, 1.0))
+        if victim.up:
+            return  # somebody else has started it meanwhile
         files = victim.disk.files()
         path = self.rng.choice([n for n, data in files.items() if data and _is_checked(n)])
         used = len(files[path].rstrip(b"\0")) or 1
