@@ -102,7 +102,7 @@ class SimMember:
 async def until(condition: Callable[[], Any]) -> None:
     """Return once ``condition`` holds, looking every (virtual) millisecond."""
     async with asyncio.timeout(600):
-        while not condition():  # noqa: ASYNC110  virtual time: looking costs nothing
+        while not condition():
             await asyncio.sleep(1e-3)
 
 
