@@ -18,7 +18,7 @@ from tests.kit.processes import Cluster
 pytestmark = pytest.mark.process
 
 TIMEOUT_S = 20.0
-END = b"end"  # a key watched by every conversation and put last
+END = b"~end"  # outside every interval that a conversation watches: no order between ids
 
 
 class Conversation:

@@ -241,6 +241,14 @@ NODE: Final = rows_of(
         ),
         "failed-snapshot-acknowledged",
     ),
+    (
+        "9. A membership change takes effect once it is durably known to be committed",
+        (
+            "simulation/findings::of_two_members_the_leader_can_be_removed"
+            " simulation/findings::a_removal_that_took_effect_is_known_after_a_crash"
+        ),
+        "",
+    ),
 )
 
 UPPER: Final[tuple[Invariant, ...]] = (*VFS, *DB, *NODE)
