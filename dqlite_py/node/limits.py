@@ -16,7 +16,8 @@ class ReplicaLimits:
     queue_commands_max: int = 8192
     queue_bytes_max: int = 64 << 20
     batches_in_flight: int = 2
-    overlap_commands_min: int = 16
+    overlap_commands_min: int = 40
+    gather_s: float = 0.003
     entry_frames_bytes_max: int = 48 << 20
     checkpoint_soft_bytes: int = 12 << 20
     checkpoint_hard_bytes: int = 48 << 20

@@ -25,6 +25,7 @@ from dqlite_py.errors import (
 )
 from dqlite_py.node import entries
 from dqlite_py.node.contract import Machine, Session
+from dqlite_py.node.gathering import Gathering
 from dqlite_py.node.hosted import HostedDatabase, Speculation
 from dqlite_py.node.limits import ReplicaLimits
 from dqlite_py.node.requests import ProposedBatch, Request, fail, settle
@@ -74,6 +75,7 @@ class Pipeline:
         self._term = 0  # 0: not leading
         self._epoch = 0
         self._opened = False
+        self._gathering = Gathering(limits, self.pump)
         self._gates = 0
         self._batch_max = limits.batch_commands_max
         self._drained: list[asyncio.Future[None]] = []
@@ -203,21 +205,16 @@ class Pipeline:
         if not self._opened:
             self._execute([], [self._open_machine])
             return
-        if not self._queue or (self._batches and len(self._queue) < self._worth_overlapping()):
+        if not self._queue:
+            return
+        if self._gathering.waits(len(self._queue), on_top=bool(self._batches)):
             return
         taken = self._take()
         if taken:
+            self._gathering.took(len(taken))
             commands = [request.command for request in taken]
             jobs = [partial(_execute, self._machine, command) for command in commands]
             self._execute(taken, jobs)
-
-    def _worth_overlapping(self) -> int:
-        """How many commands make a batch on top of an uncommitted one worth its own entry.
-
-        Every entry costs the whole cluster messages and disk writes, whatever its size, so a few
-        commands do better to wait for the batch below and leave together with those behind them.
-        """
-        return max(self._limits.overlap_commands_min, len(self._batches[-1].answers))
 
     def _open_machine(self, session: Session) -> None:
         self._machine.open(session)
