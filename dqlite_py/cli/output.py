@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+WIDTH_MIN = 160
+
 
 def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
     """Print ``rows``, all with the same keys, as ``output`` says: ``table`` or ``json``."""
@@ -23,7 +25,10 @@ def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
         table.add_column(heading.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(as_text(value) for value in row.values()))
-    Console(soft_wrap=False).print(table)
+    # Ids and URLs broken into pieces can not be read or copied: better lines that are too long.
+    console = Console()
+    console.width = max(console.width, WIDTH_MIN)
+    console.print(table)
 
 
 def as_text(value: Any) -> str:
