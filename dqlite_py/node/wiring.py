@@ -65,6 +65,9 @@ async def assemble(
         settings.limits,
         settings.storage_limits,
     )
+    if started.storage.torn_bytes:
+        # Of a batch that no one was told is durable; an operator may want to know all the same.
+        settings.report("torn tail of the log dropped", {"bytes": started.storage.torn_bytes})
     parts.storage, parts.databases = started.storage, started.databases
     parts.history = started.history
     parts.applied = AppliedIndex(started.manifest.index)
