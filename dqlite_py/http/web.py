@@ -1,0 +1,71 @@
+"""Requests that are not gRPC, whatever version of HTTP brought them.
+
+A handler is written once, against these types, and serves HTTP/1.1 and HTTP/2 alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class BodyTooLarge(Exception):
+    """The body of a request is larger than the handler was willing to read.
+
+    Raised by WebRequest.read; ``most_bytes`` is the limit. A handler that does not catch it
+    makes the server answer 413.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"the body is larger than {most_bytes} bytes")
+        self.most_bytes = most_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WebRequest:
+    """One request.
+
+    ``path`` is as it was sent, without the query; ``headers`` has lower-case names, of a repeated
+    one the values are joined with ", " (RFC 9110 section 5.3). ``chunks`` yields the body as it
+    arrives and can be iterated once; reading slowly slows the client.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+    secure: bool = False  # over TLS
+    certificate_name: str | None = None  # the subject's common name in a verified certificate
+
+    async def read(self, most_bytes: int) -> bytes:
+        """Return the whole body; raise BodyTooLarge if it has more than ``most_bytes``."""
+        parts: list[bytes] = []
+        size_bytes = 0
+        async for chunk in self.chunks:
+            size_bytes += len(chunk)
+            if size_bytes > most_bytes:
+                raise BodyTooLarge(most_bytes)
+            parts.append(chunk)
+        return b"".join(parts)
+
+
+class WebResponse(Protocol):
+    """How a handler answers: ``start`` once, then any number of ``write``; returning ends it."""
+
+    async def start(
+        self, status: int, headers: Sequence[tuple[str, str]], *, body_bytes: int | None = None
+    ) -> None:
+        """Send status and headers (lower-case names).
+
+        With ``body_bytes`` the body has exactly this length, otherwise it is streamed.
+        """
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece of the body; return when the transport has room for more."""
+
+
+# An error that it raises is reported; the client gets 500 if nothing was sent, else the stream or
+# connection is broken off, so that a cut answer never looks whole. Cancelled if the client goes.
+WebHandler = Callable[[WebRequest, WebResponse], Awaitable[None]]
