@@ -1,0 +1,77 @@
+"""Failed handshakes as lines that an operator can act on, and not too many of them."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+LINE_INTERVAL_S = 1.0
+
+# OpenSSL's reasons for what goes wrong in practice.
+_REASONS = {
+    "HTTP_REQUEST": "the client spoke HTTP without TLS",
+    "WRONG_VERSION_NUMBER": "the client did not speak TLS",
+    "UNEXPECTED_EOF_WHILE_READING": "the client hung up",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate",
+    "UNSUPPORTED_PROTOCOL": "the client's TLS versions are not allowed here",
+    "NO_SHARED_CIPHER": "the client has no cipher in common",
+    "TLSV1_ALERT_UNKNOWN_CA": "the other side does not trust this certificate's authority",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the other side refuses this certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the other side says that this certificate has expired",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the other side asks for a client certificate",
+}
+
+
+def why(error: ssl.SSLError) -> str:
+    """Return one line that says what OpenSSL found."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not accepted: {error.verify_message}"
+    reason = error.reason or ""
+    if reason in _REASONS:
+        return _REASONS[reason]
+    if isinstance(error, ssl.SSLEOFError):
+        return _REASONS["UNEXPECTED_EOF_WHILE_READING"]
+    return reason.lower().replace("_", " ") or str(error)
+
+
+class Refusals:
+    """Counts failed handshakes of one port and logs at most one line a second.
+
+    Args:
+        port: what the port is for, as in ``client`` or ``peer``.
+        counted: called for each failure, for a metric.
+        now_s: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        port: str,
+        counted: Callable[[], None] | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._port = port
+        self._counted = counted
+        self._now_s = now_s
+        self._next_line_s = float("-inf")
+        self._untold = 0
+        self.total = 0
+
+    def note(self, reason: str) -> None:
+        """Take one failure; never raises."""
+        self.total += 1
+        if self._counted is not None:
+            self._counted()
+        now_s = self._now_s()
+        if now_s < self._next_line_s:
+            self._untold += 1
+            return
+        fields = {"port": self._port, "reason": reason}
+        if self._untold:
+            fields["more"] = str(self._untold)
+        self._untold = 0
+        self._next_line_s = now_s + LINE_INTERVAL_S
+        log.warning("TLS handshake refused", extra=fields)
