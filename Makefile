@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
+JEPSEN := $(VENV)/.jepsen-installed
 
-.PHONY: help venv demo test lint transcripts sim mutants proto bench clean
+.PHONY: help venv demo test lint transcripts sim mutants jepsen proto bench clean
 
 help:
 	@echo "make demo         three servers on this machine, a guided tour (installs what it needs)"
@@ -30,6 +31,12 @@ $(RUNTIME): pyproject.toml
 
 $(DEV): $(RUNTIME)
 	$(PIP) -e '.[speed,dev]'
+	@touch $@
+
+SECONDS_A_CELL ?= 60
+
+$(JEPSEN): $(RUNTIME)
+	$(PIP) -e '.[speed,jepsen]'
 	@touch $@
 
 venv: $(DEV)
@@ -57,8 +64,8 @@ sim: $(DEV)
 mutants: $(DEV)
 	$(BIN)/python -m tests.mutants
 
-jepsen: $(DEV)
-	$(BIN)/python -m jepsen matrix --core --seconds 30
+jepsen: $(JEPSEN)
+	$(BIN)/python -m jepsen matrix --core --seconds $(SECONDS_A_CELL) --report
 
 proto: $(DEV)
 	$(BIN)/python proto/generate.py

@@ -12,9 +12,10 @@ import click
 
 from jepsen.catching import find, table
 from jepsen.controls import CONTROLS
-from jepsen.matrix import CORE, cells, passed, run_matrix, summary
+from jepsen.matrix import CORE, PARALLEL, Matrix, cells, passed, summary
 from jepsen.nodes.ledger import clean as clean_up
-from jepsen.run import CannotRun, Options, execute
+from jepsen.nodes.machine import lacking
+from jepsen.run import CANNOT_RUN_EXIT, CannotRun, Options, execute
 
 PRODUCTS = click.Choice(["dqlite", "etcd", "etcd-debian"])
 
@@ -35,10 +36,11 @@ def main() -> None:
 @click.option("--time-limit", "time_limit_s", default=60.0, show_default=True, help="Seconds.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--product", "product_name", type=PRODUCTS, default="dqlite", show_default=True)
-@click.option("--clients", default=8, show_default=True)
+@click.option("--clients", default=Options.clients, show_default=True)
 @click.option("--rate", "rate_per_s", default=120.0, show_default=True, help="Operations a second.")
 @click.option("--loopback", is_flag=True, help="Use the proxy even where namespaces can be made.")
 @click.option("--fault", default=None, help="A build with this deliberate fault.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Page, plots, EDN.")
 @click.option("--out", "directory", type=click.Path(path_type=Path), default=None)
 def run(product_name: str, **fields: object) -> None:
     """Run one workload under one nemesis."""
@@ -48,7 +50,8 @@ def run(product_name: str, **fields: object) -> None:
             lambda text: click.echo(text, err=True),
         )
     except (CannotRun, KeyError, FileNotFoundError) as reason:
-        raise click.ClickException(f"cannot run: {reason}") from reason
+        click.echo(f"cannot run: {reason}", err=True)
+        sys.exit(CANNOT_RUN_EXIT if isinstance(reason, CannotRun) else 2)
     click.echo(json.dumps(outcome, indent=1))
     sys.exit(0 if outcome["verdict"] == "valid" else 1)
 
@@ -61,7 +64,11 @@ def run(product_name: str, **fields: object) -> None:
 @click.option("--nemesis", "nemeses", multiple=True, help="Only these.")
 @click.option("--core", is_flag=True, help="Only the pairs of the ten-minute run.")
 @click.option("--resume/--no-resume", default=True, show_default=True)
+@click.option("--again-failed", is_flag=True, help="Run cells again that are not valid.")
+@click.option("--parallel", default=PARALLEL, show_default=True, help="Cells at a time.")
+@click.option("--clients", default=Options.clients, show_default=True)
 @click.option("--rate", "rate_per_s", default=120.0, show_default=True, help="Operations a second.")
+@click.option("--report/--no-report", default=False, show_default=True, help="For valid cells.")
 @click.option("--loopback", is_flag=True, help="Use the proxy even where namespaces can be made.")
 def matrix(
     product_name: str,
@@ -69,6 +76,8 @@ def matrix(
     nemeses: tuple[str, ...],
     core: bool,
     resume: bool,
+    again_failed: bool,
+    parallel: int,
     **fields: object,
 ) -> None:
     """Run all pairs, going on where an earlier run of this commit ended."""
@@ -78,8 +87,10 @@ def matrix(
         if (not workloads or cell.workload in workloads)
         and (not nemeses or cell.nemesis in nemeses)
     ]
+    for text in lacking():
+        click.echo(text)
     options = Options(workload="", product=product_name, **fields)  # type: ignore[arg-type]
-    outcomes = run_matrix(options, chosen, resume=resume, say=lambda text: click.echo(text))
+    outcomes = Matrix(options, parallel, resume, again_failed, click.echo).run(chosen)
     click.echo(summary(outcomes))
     sys.exit(0 if passed(outcomes) else 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,6 +37,9 @@ from jepsen.workloads.workload import Scale, Workload
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = "JEPSEN_RESULTS"
+OUTCOME_FILE = "outcome.json"
+CANNOT_RUN_EXIT = 3
+"""The exit code of a run that could not be tried, as CannotRun tells."""
 RECOVERY_LIMIT_S = 45.0
 JOIN_LIMIT_S = 30.0
 SERVICE_LIMIT_S = 12.0
@@ -48,17 +53,21 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """What to run."""
+    """What to run.
+
+    Without ``report`` only a run that is not valid gets its page, plots and EDN.
+    """
 
     workload: str
     nemesis: str = "none"
     product: str = "dqlite"
     time_limit_s: float = 60.0
     seed: int = 0
-    clients: int = 8
+    clients: int = 12
     rate_per_s: float = 120.0
     loopback: bool = False
     fault: str | None = None
+    report: bool = True
     directory: Path | None = None
 
     @property
@@ -74,12 +83,12 @@ def results_directory() -> Path:
     return Path(given) if given else Path("/var/tmp") / f"jepsen-results-{os.getuid()}"
 
 
-def commit() -> str:
-    """Return the last commit that changed the product, with ``+`` if it was changed since."""
+def commit(part: str = "dqlite_py") -> str:
+    """Return the last commit that changed a part, with ``+`` if it was changed since."""
     git = ["git", "-C", str(REPOSITORY)]
-    last = [*git, "log", "-1", "--format=%h", "--abbrev=12", "--", "dqlite_py"]
+    last = [*git, "log", "-1", "--format=%h", "--abbrev=12", "--", part]
     found = subprocess.run(last, capture_output=True, text=True, check=False)
-    changes = [*git, "status", "--porcelain", "--", "dqlite_py"]
+    changes = [*git, "status", "--porcelain", "--", part]
     changed = subprocess.run(changes, capture_output=True, check=False)
     return (found.stdout.strip() or "unknown") + ("+" if changed.stdout.strip() else "")
 
@@ -97,7 +106,7 @@ def execute(options: Options, progress: Callable[[str], None] = lambda _: None) 
         outcome = Run(options, directory, ledger, progress).execute()
     finally:
         ledger.close()
-    (directory / "outcome.json").write_text(json.dumps(outcome, indent=1) + "\n")
+    (directory / OUTCOME_FILE).write_text(json.dumps(outcome, indent=1) + "\n")
     return outcome
 
 
@@ -123,6 +132,11 @@ class Run:
         """Do everything; returns the outcome."""
         options = self.options
         began_s = time.monotonic()
+        began = {
+            "commit": commit(),
+            "tester_commit": commit("jepsen"),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         kind = all_nemeses()[options.nemesis]
         server = product(options.product, options.fault)
         network = choose(self._ledger, loopback=options.loopback)
@@ -158,7 +172,7 @@ class Run:
             crashes = self._crashes(cluster)
             logs = self._keep_logs(cluster)
             name = network.name
-        return self._judge(history, name, crashes, logs, began_s)
+        return began | self._judge(history, name, crashes, logs, began_s)
 
     def _drive(self, cluster: Cluster, history: HistoryWriter, nemesis: Nemesis) -> None:
         sessions = [
@@ -284,10 +298,9 @@ class Run:
         self._progress(f"checking {len(operations)} operations")
         results = self._workload.check(operations, history.events) if operations else []
         options = asdict(self.options)
-        del options["directory"]
+        del options["directory"], options["report"]
         outcome = {
             **options,
-            "commit": commit(),
             "network": network,
             "verdict": verdict(results, self._errors, crashes),
             "operations": counts(operations),
@@ -297,11 +310,23 @@ class Run:
             "crashes": crashes,
             "logs_with_tracebacks": bad_logs,
             "ran_s": round(ran_s, 1),
+            "cpu_s": cpu_s(),
             "seconds": round(time.monotonic() - began_s, 1),
             "history": str(self.directory / "history.jsonl"),
         }
-        write_report(self.directory, history.events, outcome)
+        if self.options.report or outcome["verdict"] != "valid":
+            write_report(self.directory, history.events, outcome)
         return outcome
+
+
+def cpu_s() -> dict[str, float]:
+    """Return the CPU seconds that this process and its ended children took up to now."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "tester": round(own.ru_utime + own.ru_stime, 1),
+        "servers": round(children.ru_utime + children.ru_stime, 1),
+    }
 
 
 def verdict(results: list[Result], errors: list[str], crashes: list[str]) -> str:

@@ -6,22 +6,28 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from jepsen.nodes.address import Address
-from tests.kit.ports import free_ports
+from tests.kit.ports import HIGHEST_PORT, LOWEST_PORT, free_ports
 from tests.kit.proxy import PeerProxy
 
 SLOW_DELAY_S = 0.15
+PORTS_PER_RUN = 500
+RANGES = (HIGHEST_PORT - LOWEST_PORT) // PORTS_PER_RUN
 
 
 class Loopback:
-    """Every member advertises a port of the proxy, which cuts and delays by who connected."""
+    """Every member advertises a port of the proxy, which cuts and delays by who connected.
+
+    Runs whose ledgers have neighbouring slots take ports of ranges apart.
+    """
 
     name = "loopback"
     can_lose_packets = False
 
-    def __init__(self) -> None:
+    def __init__(self, slot: int) -> None:
         self._pids: Callable[[], dict[str, int]] = dict
         self._proxy = PeerProxy(lambda: self._pids())
-        self._ports = free_ports()
+        lowest = LOWEST_PORT + slot % RANGES * PORTS_PER_RUN
+        self._ports = free_ports(lowest, lowest + PORTS_PER_RUN)
         self._names: list[str] = []
 
     def place(self, name: str, number: int, directory: Path) -> Address:

@@ -47,7 +47,7 @@ def choose(ledger: Ledger, *, loopback: bool = False) -> Network:
     """Return namespaces where this process may make them, else loopback with a proxy."""
     tools = all(shutil.which(tool) for tool in ("ip", "nft", "tc"))
     if loopback or os.geteuid() != 0 or not tools or not _may_make_namespaces(ledger):
-        return Loopback()
+        return Loopback(ledger.slot)
     return Namespaces(ledger)
 
 

@@ -14,9 +14,12 @@ LOWEST_PORT = 20_000
 HIGHEST_PORT = 32_000
 
 
-def free_ports() -> Iterator[int]:
-    """Yield distinct ports of 127.0.0.1 on which nothing listened a moment ago."""
-    candidates = list(range(LOWEST_PORT, HIGHEST_PORT))
+def free_ports(lowest: int = LOWEST_PORT, highest: int = HIGHEST_PORT) -> Iterator[int]:
+    """Yield distinct ports of 127.0.0.1 on which nothing listened a moment ago.
+
+    Those who take ports at the same time and may stop listening for a while need ranges apart.
+    """
+    candidates = list(range(lowest, highest))
     random.SystemRandom().shuffle(candidates)
     for port in candidates:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
