@@ -137,10 +137,20 @@ class Parts:
             self.leadership.pipeline.pump()
 
     async def drained(self) -> None:
-        """Return when nothing is executing or uncommitted."""
+        """Return when nothing is executing or uncommitted.
+
+        A batch may wait for the acknowledgement of a member that itself waits for a snapshot, which
+        waits for this. After an election timeout what was executed is therefore taken back; its
+        entries stay in the log and the clients are told that the outcome is unknown.
+        """
         pipeline = self.leadership.pipeline
         if pipeline is not None:
-            await pipeline.drained()
+            drained = pipeline.drained()
+            timeout_s = self.settings.limits.election_timeout_s
+            while not drained.done():
+                await asyncio.wait([drained], timeout=timeout_s)
+                if self.snapshots.wanted and not drained.done():
+                    self.leadership.speculation_failed()
         for hosted in self.databases.hosted:
             await hosted.settled()
 

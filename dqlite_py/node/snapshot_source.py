@@ -100,6 +100,11 @@ class SnapshotSource:
         lately = self._clock.now_s() - stage.used_s < _INSTALL_S
         return stage.head.index if stage.streams or lately else None
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a member waits for a snapshot that does not exist yet."""
+        return self._wanted.is_set()
+
     def current(self) -> Snapshot:
         """Return the staged snapshot; called by the core.
 

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from dqlite_py.errors import DqliteError
+from dqlite_py.errors import DqliteError, LeaderChanged
 from dqlite_py.node.snapshot_sink import Incoming
 from tests.kit.disk import PowerCut
 from tests.kit.sim_cluster import SimCluster, SimReplica
@@ -179,6 +179,29 @@ def test_a_stream_that_breaks_goes_on_where_it_was(tmp_path: Path) -> None:
         await caught_up(cluster, behind)
         file = f"{behind.path}/db/2/etcd.sqlite"
         assert sum(written) == len(behind.disk.files()[file])  # nothing was sent twice
+        await assert_identical(cluster)
+
+    play(tmp_path, scene)
+
+
+def test_a_snapshot_is_made_although_a_write_waits_for_its_receiver(tmp_path: Path) -> None:
+    """The write needs the receiver's acknowledgement, and an image holds nothing speculative."""
+
+    async def scene(cluster: SimCluster) -> None:
+        behind = await leave_behind(cluster)
+        leader = leader_of(cluster)
+        (other,) = [m for m in others_than(cluster, leader) if m is not behind]
+        cluster.network.partition([leader.name, behind.name], [other.name])
+        writing = asyncio.create_task(outcome_of(put(leader, b"k")))
+        await cluster.wait_for(
+            lambda: leader.parts.raw.last_index > leader.parts.raw.commit, "it is proposed"
+        )
+        await behind.start()
+        await cluster.wait_for(lambda: behind.parts.sink.received, "the snapshot", limit_s=5.0)
+        assert isinstance(await writing, LeaderChanged)
+        await caught_up(cluster, behind)
+        assert await get(behind, b"k") == b"x"  # and once it has the entry, that is committed
+        await put(leader, b"later")
         await assert_identical(cluster)
 
     play(tmp_path, scene)
