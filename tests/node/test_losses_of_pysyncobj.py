@@ -331,9 +331,18 @@ def test_p8_a_leader_that_is_cut_off_answers_no_old_value(tmp_path: Path) -> Non
     play(tmp_path, scene)
 
 
-def fail_to_switch(operation: str, path: str) -> OSError | None:
-    """The last step of installing a snapshot fails."""
-    return OSError(5, "I/O") if operation == "rename" and path.endswith("/manifest") else None
+def fail_to_switch(member: SimReplica) -> list[str]:
+    """Let the last step of installing a snapshot fail; return the list of such failures."""
+    failures: list[str] = []
+
+    def fault(operation: str, path: str) -> OSError | None:
+        if operation != "rename" or not path.endswith("/manifest"):
+            return None
+        failures.append(path)
+        return OSError(5, "I/O")
+
+    member.disk.fault = fault
+    return failures
 
 
 def test_p11_a_snapshot_that_fails_is_no_acknowledgement_of_an_old_tail(tmp_path: Path) -> None:
@@ -358,17 +367,17 @@ def test_p11_a_snapshot_that_fails_is_no_acknowledgement_of_an_old_tail(tmp_path
             lambda: third.replica.applied_index == new.replica.applied_index, "the third has all"
         )
 
-        stale.disk.fault = fail_to_switch
+        failures = fail_to_switch(stale)
         lose_what_is_under_way(cluster)
         cluster.network.partition([new.name, stale.name], [third.name])
         before = new.parts.raw.last_index
         writing = asyncio.create_task(outcome_of(put(new, b"w")))
-        await stale.stopped.wait()
-        assert isinstance(stale.stopped_by, DiskFailed)
+        await cluster.wait_for(lambda: failures, "the snapshot has failed")
         await asyncio.sleep(0.2)
         assert stale.parts.storage.last_index() > new.parts.raw.last_index > before
         assert new.parts.raw.progress[stale.number].match < new.parts.raw.commit == before
         assert not writing.done() or known_not_to_have_happened(writing.result())
+        assert isinstance(stale.stopped_by, DiskFailed)
         stale.disk.fault = None
         await stale.crash()
         await stale.start()
