@@ -73,7 +73,6 @@ def test_empty_metrics_urls_turn_the_http_side_off() -> None:
         ("listen-client-urls", "http://localhost"),
         ("listen-client-urls", "http://localhost:99999"),
         ("listen-client-urls", "http://localhost:1/path"),
-        ("listen-client-urls", "https://localhost:2379"),
         ("listen-client-urls", "http://a:1,http://a:1"),
         ("heartbeat-interval", "0"),
         ("heartbeat-interval", "many"),
