@@ -28,13 +28,16 @@ _STATIC_SIZES: Final = tuple(
 # 28 bits are more than any size or index that can be right here.
 _CONTINUATION_MAX_OCTETS: Final = 4
 
-_BLOCKS_MAX: Final = 32
+# What a connection may remember is bounded so that a hostile peer gains little by filling it: at
+# most about 100 kB beside the dynamic table.
+_BLOCKS_MAX: Final = 16
 _BLOCK_MAX_BYTES: Final = 256
+_BLOCK_MAX_FIELDS: Final = 32
 # A shorter string is decoded faster than it is cut out and looked up, and what changes from
 # call to call (grpc-timeout: at most eight digits and a letter) stays out.
 _STRING_MIN_BYTES: Final = 8
 _STRING_MAX_BYTES: Final = 128
-_STRINGS_MAX: Final = 256
+_STRINGS_MAX: Final = 64
 
 
 class HeaderBlockError(Exception):
@@ -163,7 +166,7 @@ class HeaderDecoder:
         if room_bytes < 0:
             raise HeaderListTooLarge(self._list_max_bytes - room_bytes, self._list_max_bytes)
         decoded = tuple(fields)
-        if unchanged and end <= _BLOCK_MAX_BYTES:
+        if unchanged and end <= _BLOCK_MAX_BYTES and len(decoded) <= _BLOCK_MAX_FIELDS:
             if len(self._blocks) >= _BLOCKS_MAX:
                 self._blocks.clear()
             self._blocks[block] = decoded

@@ -1,0 +1,90 @@
+"""The connections of a server: how many there are, of whom, and why they ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from dqlite_py.http.h2.errors import ErrorCode
+
+
+class Ending(Enum):
+    """Why the server ended a connection that kept all rules of the protocol."""
+
+    SLOW_WRITER = "the rest of a frame did not come"
+    SLOW_READER = "nothing of what was sent is read"
+    NO_SIGN_OF_LIFE = "no answer to a ping"
+    LEAVING = "the server stops"
+    TOO_MANY = "too many connections"
+    TOO_MANY_OF_ADDRESS = "too many connections from one address"
+
+
+class ServedConnection(Protocol):
+    """What the listener can do with a connection."""
+
+    def leave(self) -> None:
+        """Finish what is begun, then close."""
+
+    def abort(self, ending: Ending) -> None:
+        """Close at once."""
+
+    def tick(self, now_s: float) -> None:
+        """Check the peer's debts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections a server keeps."""
+
+    connections: int = 10_000
+    connections_of_address: int = 2_000
+
+
+class Connections:
+    """The open connections, each with its address. ``count`` is told why connections end."""
+
+    def __init__(self, limits: ConnectionLimits, count: Callable[[str], None]) -> None:
+        self._limits = limits
+        self._count = count
+        self._open: dict[ServedConnection, str] = {}
+        self._of_address: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, connection: ServedConnection, address: str) -> Ending | None:
+        """Remember a new connection, or return why there may be no more."""
+        if len(self._open) >= self._limits.connections:
+            return Ending.TOO_MANY
+        if self._of_address[address] >= self._limits.connections_of_address:
+            return Ending.TOO_MANY_OF_ADDRESS
+        self._open[connection] = address
+        self._of_address[address] += 1
+        return None
+
+    def replace(self, old: ServedConnection, new: ServedConnection) -> None:
+        """Let ``new`` go on with what ``old`` began."""
+        self._open[new] = self._open.pop(old)
+
+    def remove(self, connection: ServedConnection) -> None:
+        """Forget a closed connection."""
+        address = self._open.pop(connection, None)
+        if address is not None:
+            self._of_address[address] -= 1
+            if not self._of_address[address]:
+                del self._of_address[address]
+
+    def ended(self, ending: Ending) -> None:
+        """Count a connection that the server ended."""
+        self._count(ending.name.lower())
+
+    def broken(self, code: ErrorCode) -> None:
+        """Count a connection that ended because its peer broke a rule."""
+        self._count(code.name.lower())
+
+    def all(self) -> list[ServedConnection]:
+        """Return the open connections."""
+        return list(self._open)

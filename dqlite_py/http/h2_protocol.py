@@ -1,0 +1,249 @@
+"""One HTTP/2 connection on asyncio: bytes to the state machine, requests to calls."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from dqlite_py.http.connections import Connections, Ending
+from dqlite_py.http.grpc.call import GrpcCall
+from dqlite_py.http.grpc.call_head import CallHead, is_grpc, read
+from dqlite_py.http.grpc.kinds import KINDS, RefusedCall
+from dqlite_py.http.grpc.service import GrpcService
+from dqlite_py.http.h2.connection import Connection
+from dqlite_py.http.h2.errors import ErrorCode
+from dqlite_py.http.h2.settings import H2Limits
+from dqlite_py.http.h2.stream import Stream
+from dqlite_py.http.h2_web import H2WebCall
+from dqlite_py.http.owner import TaskOwner
+from dqlite_py.http.web import WebHandler
+
+LEAVING_PING = b"leaving!"
+ALIVE_PING = b"alive?\x00\x00"
+CONTROL_BYTES = 256 * 1024  # written and not yet taken by the peer, beyond which we stop reading
+
+
+@dataclass(frozen=True, slots=True)
+class H2Times:
+    """How long a peer may keep us waiting."""
+
+    settle_s: float = 10.0  # until its preface and first SETTINGS
+    frame_s: float = 30.0  # for the rest of a frame or header block that it began
+    stalled_s: float = 60.0  # for taking any of what we send
+    ping_interval_s: float = 7_200.0  # etcd behaviour: idle peers are asked for a sign of life
+    ping_timeout_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class H2Setting:
+    """What all HTTP/2 connections of a server share."""
+
+    grpc: GrpcService
+    web: WebHandler
+    web_failed: Any  # Callable[[str, BaseException], None]
+    limits: H2Limits = field(default_factory=H2Limits)
+    times: H2Times = field(default_factory=H2Times)
+
+
+class H2Protocol(asyncio.Protocol):
+    """Serves one connection. The listener hands over the transport and the first bytes."""
+
+    def __init__(
+        self,
+        setting: H2Setting,
+        connections: Connections,
+        owner: TaskOwner,
+        *,
+        secure: bool,
+        certificate_name: str | None,
+    ) -> None:
+        self._setting = setting
+        self._connections = connections
+        self.owner = owner
+        self.loop = asyncio.get_running_loop()
+        self.secure = secure
+        self._certificate_name = certificate_name
+        self.connection = Connection(setting.limits, self)
+        self._transport: asyncio.Transport | None = None
+        self._flushing = False
+        self._leaving = False
+        self._reading = True
+        now_s = self.loop.time()
+        self._heard_s = now_s  # when the peer last said anything
+        self._stalled_since_s: float | None = None
+        self._mid_frame_since_s: float | None = now_s
+        self._pinged_s: float | None = None
+
+    # --- from asyncio ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with our settings."""
+        self._transport = cast(asyncio.Transport, transport)
+        self.wrote()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the state machine and send what it answers."""
+        now_s = self.loop.time()
+        self._heard_s = now_s
+        self._pinged_s = None
+        connection = self.connection
+        connection.receive(data, now_s)
+        if connection.mid_frame or not connection.settled:
+            if self._mid_frame_since_s is None:
+                self._mid_frame_since_s = now_s
+        else:
+            self._mid_frame_since_s = None
+        if connection.sender.out_bytes:
+            self._flush()
+
+    def eof_received(self) -> bool:
+        """The client will not send anything more, so it cannot end a request: close."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Hold data back; stop reading too once the peer only asks and never listens."""
+        self.connection.sender.room = False
+        self._stalled_since_s = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """Send what was held back."""
+        self.connection.sender.room = True
+        self._stalled_since_s = None
+        if not self._reading and self._transport is not None:
+            self._reading = True
+            self._transport.resume_reading()
+        self.connection.pump()
+        self._flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Cancel every call."""
+        self._transport = None
+        self._connections.remove(self)
+        self.connection.fail(ErrorCode.NO_ERROR, "the connection is closed")
+        self.connection.take()
+
+    # --- from the listener ---
+
+    def leave(self) -> None:
+        """Begin a graceful end: no new streams, the present ones are finished (RFC 9113, 6.8)."""
+        if self._leaving or self.connection.dead:
+            return
+        self._leaving = True
+        self.connection.announce_leaving()
+        self.connection.ping(LEAVING_PING)
+        self.wrote()
+
+    def abort(self, ending: Ending) -> None:
+        """End at once, saying why."""
+        self._connections.ended(ending)
+        self.connection.fail(ErrorCode.ENHANCE_YOUR_CALM, ending.value)
+
+    def tick(self, now_s: float) -> None:
+        """Check what a peer owes us; called every second or so."""
+        times = self._setting.times
+        connection = self.connection
+        since_s = self._mid_frame_since_s
+        if since_s is not None:
+            settled = connection.settled
+            if now_s - since_s > (times.frame_s if settled else times.settle_s):
+                self.abort(Ending.SLOW_WRITER)
+        elif self._stalled_since_s is not None:
+            if now_s - self._stalled_since_s > times.stalled_s:
+                self._connections.ended(Ending.SLOW_READER)
+                if self._transport is not None:
+                    self._transport.abort()  # it would not read a GOAWAY either
+        elif self._pinged_s is not None:
+            if now_s - self._pinged_s > times.ping_timeout_s and self._transport is not None:
+                self._connections.ended(Ending.NO_SIGN_OF_LIFE)
+                self._transport.abort()
+        elif now_s - self._heard_s > times.ping_interval_s:
+            self._pinged_s = now_s
+            connection.ping(ALIVE_PING)
+            self.wrote()
+
+    # --- from the state machine ---
+
+    def request(self, stream: Stream, *, ended: bool) -> None:
+        """Make a call of a request."""
+        head = stream.head
+        call_head: CallHead | None = head.read_as
+        if call_head is None:
+            if not is_grpc(head):
+                stream.call = H2WebCall(self, stream, self._setting.web, self._setting.web_failed)
+                stream.call.begin(ended=ended)
+                return
+            call_head = read(head, self._setting.grpc.methods, self._certificate_name)
+            head.read_as = call_head
+        self._begin_call(stream, call_head, ended=ended)
+
+    def _begin_call(self, stream: Stream, head: CallHead, *, ended: bool) -> None:
+        service = self._setting.grpc
+        kind = RefusedCall if head.method is None else KINDS[head.method.kind]
+        call: GrpcCall = kind(self, service, stream, head)
+        stream.call = call
+        if head.refusal is not None:
+            call.refuse(head.refusal)
+        elif ended:
+            call.body(b"", ended=True)
+
+    def body(self, stream: Stream, data: bytes, *, ended: bool) -> None:
+        """Pass a piece of a request on."""
+        stream.call.body(data, ended=ended)
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """Tell the call."""
+        if stream.call is not None:
+            stream.call.reset(code)
+
+    def drained(self, stream: Stream) -> None:
+        """Tell the call."""
+        if stream.call is not None:
+            stream.call.drained()
+
+    def pong(self, payload: bytes) -> None:
+        """All streams that the client began before our first GOAWAY have arrived by now."""
+        if payload == LEAVING_PING and self._leaving:
+            self.connection.leave()
+            self.wrote()
+
+    def broken(self, code: ErrorCode, reason: str) -> None:
+        """Send the GOAWAY and close."""
+        if code is not ErrorCode.NO_ERROR:
+            self._connections.broken(code)
+        if self._transport is not None:
+            self._transport.write(self.connection.take())
+            self._transport.close()
+
+    # --- writing ---
+
+    def wrote(self) -> None:
+        """Send soon: all that this turn of the loop produces goes into one write."""
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        transport, connection = self._transport, self.connection
+        if transport is None or transport.is_closing():
+            connection.take()
+            return
+        while True:
+            out = connection.take()
+            if not out:
+                break
+            transport.write(out)
+            if not connection.sender.can_pump:
+                break
+            connection.pump()
+        if self._leaving and not connection.streams and not connection.dead:
+            self._close_when_left()
+        elif self._reading and transport.get_write_buffer_size() > CONTROL_BYTES:
+            self._reading = False
+            transport.pause_reading()
+
+    def _close_when_left(self) -> None:
+        """Close once the client knows that we leave and nothing is left to serve."""
+        if self.connection.refusing and self._transport is not None:
+            self._transport.close()
