@@ -163,10 +163,13 @@ class Stream(Protocol):
 
 
 class Network(Protocol):
-    """Makes connections between members."""
+    """Makes connections between members.
+
+    An address is ``host:port``, or ``https://host:port`` for one that must be under TLS.
+    """
 
     async def connect(self, address: str) -> Stream:
-        """Open a stream to ``host:port``; raise ``ConnectionError`` or ``OSError`` on failure."""
+        """Open a stream to ``address``; raise ``ConnectionError`` or ``OSError`` on failure."""
 
     async def listen(
         self, addresses: Sequence[str], accept: Callable[[Stream], Awaitable[None]]

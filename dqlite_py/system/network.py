@@ -1,20 +1,41 @@
-"""TCP on the real machine, as ``seams.Network``."""
+"""TCP on the real machine, under TLS where an address asks for it, as ``seams.Network``."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from dqlite_py.errors import StartRefused
+from dqlite_py.system.tls.refusals import why
 
 READ_BUFFER_BYTES = 1 << 20
 """Received bytes held before the peer is told, by TCP's window, to wait."""
 
 WRITE_BUFFER_BYTES = 1 << 20
 """Written bytes above which ``drain`` waits."""
+
+TLS_HANDSHAKE_TIMEOUT_S = 5.0
+"""What either side may take until TLS stands."""
+
+SECURE_PREFIX = "https://"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTls:
+    """The contexts of connections to and from addresses that ask for TLS."""
+
+    listening: ssl.SSLContext
+    dialling: ssl.SSLContext
+
+
+def split_scheme(address: str) -> tuple[bool, str]:
+    """Tell whether ``address`` asks for TLS, and return its ``host:port``."""
+    return address.startswith(SECURE_PREFIX), address.removeprefix(SECURE_PREFIX)
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -131,7 +152,8 @@ class TcpStream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio when the connection is gone; ``exc`` says why, if anything did."""
         self._ended = True
-        self._why_ended = f"connection to {self._address}: {exc or 'closed by the other side'}"
+        reason = why(exc) if isinstance(exc, ssl.SSLError) else exc
+        self._why_ended = f"connection to {self._address}: {reason or 'closed by the other side'}"
         self._wake_reader()
         self.resume_writing()
 
@@ -162,18 +184,41 @@ class TcpStream(asyncio.Protocol):
 
 
 class TcpNetwork:
-    """Makes TCP connections; create and use it on one event loop."""
+    """Makes TCP connections; create and use it on one event loop.
+
+    An address is ``host:port``, or ``https://host:port`` for TLS under ``tls``.
+    """
+
+    def __init__(self, tls: NetworkTls | None = None) -> None:
+        self._tls = tls
 
     async def connect(self, address: str) -> TcpStream:
-        """Open a stream to ``host:port``; raise ConnectionError or OSError on failure.
+        """Open a stream to ``address``; raise ConnectionError or OSError on failure.
 
-        A malformed address raises ConnectionError too. No timeout of its own.
+        A malformed address, and one that asks for TLS where there is none, raise ConnectionError
+        too. No timeout of its own, except that TLS must stand in 5 s.
         """
+        secure, rest = split_scheme(address)
         try:
-            host, port = parse_address(address)
+            host, port = parse_address(rest)
         except ValueError as error:
             raise ConnectionError(str(error)) from error
-        _, stream = await asyncio.get_running_loop().create_connection(TcpStream, host, port)
+        loop = asyncio.get_running_loop()
+        if not secure:
+            return (await loop.create_connection(TcpStream, host, port))[1]
+        if self._tls is None:
+            raise ConnectionError(f"{address} asks for TLS, which is not set up here")
+        try:
+            _, stream = await loop.create_connection(
+                TcpStream,
+                host,
+                port,
+                ssl=self._tls.dialling,
+                server_hostname=host,
+                ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S,
+            )
+        except ssl.SSLError as error:
+            raise ConnectionError(f"TLS with {address}: {why(error)}") from error
         return stream
 
     async def listen(
@@ -184,7 +229,7 @@ class TcpNetwork:
         Raises StartRefused naming the first address that cannot be listened on; then none is.
         Stopping closes the listening sockets and cancels what ``accept`` is still doing.
         """
-        listener = _Listener(accept)
+        listener = _Listener(accept, self._tls)
         try:
             for address in addresses:
                 await listener.add(address)
@@ -197,18 +242,30 @@ class TcpNetwork:
 class _Listener:
     """The listening sockets of one ``listen`` call and the tasks that serve their streams."""
 
-    def __init__(self, accept: Callable[[TcpStream], Awaitable[None]]) -> None:
+    def __init__(
+        self, accept: Callable[[TcpStream], Awaitable[None]], tls: NetworkTls | None
+    ) -> None:
         self._accept = accept
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def add(self, address: str) -> None:
         """Listen on ``address``; raise StartRefused if that is not possible."""
+        secure, rest = split_scheme(address)
+        if secure and self._tls is None:
+            raise StartRefused(reason=f"cannot listen on {address}: TLS is not set up")
+        context = self._tls.listening if secure and self._tls is not None else None
         try:
-            host, port = parse_address(address)
+            host, port = parse_address(rest)
             server = await self._loop.create_server(
-                lambda: TcpStream(self._opened), host or None, port, reuse_address=True
+                lambda: TcpStream(self._opened),
+                host or None,
+                port,
+                reuse_address=True,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else TLS_HANDSHAKE_TIMEOUT_S,
             )
         except (OSError, ValueError) as error:
             raise StartRefused(reason=f"cannot listen on {address}: {_why(error)}") from error

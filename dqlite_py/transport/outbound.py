@@ -22,8 +22,14 @@ _PING_FRAME = encode_frame([FrameKind.PING.value])
 
 
 def address_of(url: str) -> str:
-    """Return the ``host:port`` of a peer URL; a bare ``host:port`` is returned as it is."""
-    return urlsplit(url).netloc if "://" in url else url
+    """Return the network's address of a peer URL; a bare ``host:port`` is one already.
+
+    ``https`` stays in front, so that whoever dials can not forget it.
+    """
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return f"https://{parts.netloc}" if parts.scheme == "https" else parts.netloc
 
 
 class OutboundPeer:
@@ -31,7 +37,7 @@ class OutboundPeer:
 
     Args:
         member_id: the peer.
-        addresses: ``host:port``, tried in turn.
+        addresses: as the network takes them, tried in turn.
         incarnation: names this process life in every handshake.
     """
 

@@ -61,7 +61,7 @@ def test_both_sides_prove_who_they_are(run, ca: Authority) -> None:
 @pytest.mark.parametrize(
     ("who", "reason"),
     [
-        ("nobody", "the client showed no certificate"),
+        ("nobody", "the other side showed no certificate"),
         ("stranger", "self-signed certificate in certificate chain|unable to get local issuer"),
         ("expired", "certificate has expired"),
         ("revoked", "certificate revoked"),
@@ -224,7 +224,7 @@ def test_words_without_tls_are_refused_in_a_line(run, ca: Authority, caplog) -> 
     assert refusals.total == 2
     told = [one for one in caplog.records if one.getMessage() == "TLS handshake refused"]
     assert [(one.port, one.reason) for one in told] == [
-        ("client", "the client spoke HTTP without TLS")
+        ("client", "the other side spoke HTTP without TLS")
     ]  # at most one line a second
     assert not any(one.exc_info for one in caplog.records)
 

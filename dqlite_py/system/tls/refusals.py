@@ -13,12 +13,13 @@ LINE_INTERVAL_S = 1.0
 
 # OpenSSL's reasons for what goes wrong in practice.
 _REASONS = {
-    "HTTP_REQUEST": "the client spoke HTTP without TLS",
-    "WRONG_VERSION_NUMBER": "the client did not speak TLS",
-    "UNEXPECTED_EOF_WHILE_READING": "the client hung up",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate",
-    "UNSUPPORTED_PROTOCOL": "the client's TLS versions are not allowed here",
-    "NO_SHARED_CIPHER": "the client has no cipher in common",
+    "HTTP_REQUEST": "the other side spoke HTTP without TLS",
+    "WRONG_VERSION_NUMBER": "the other side did not speak TLS",
+    "UNEXPECTED_EOF_WHILE_READING": "the other side hung up",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the other side showed no certificate",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the two sides have no TLS version in common",
+    "UNSUPPORTED_PROTOCOL": "the two sides have no TLS version in common",
+    "NO_SHARED_CIPHER": "the two sides have no cipher in common",
     "TLSV1_ALERT_UNKNOWN_CA": "the other side does not trust this certificate's authority",
     "SSLV3_ALERT_BAD_CERTIFICATE": "the other side refuses this certificate",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the other side says that this certificate has expired",
