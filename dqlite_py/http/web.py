@@ -22,13 +22,26 @@ class BodyTooLarge(Exception):
         self.most_bytes = most_bytes
 
 
+class BodyUnusable(Exception):
+    """The rest of a request's body can not be had: it is malformed, or it came too slowly.
+
+    Raised while ``chunks`` is read; ``status`` is what the client is told. A handler that does not
+    catch it makes the server answer so.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class WebRequest:
     """One request.
 
     ``path`` is as it was sent, without the query; ``headers`` has lower-case names, of a repeated
     one the values are joined with ", " (RFC 9110 section 5.3). ``chunks`` yields the body as it
-    arrives and can be iterated once; reading slowly slows the client.
+    arrives and can be iterated once; reading slowly slows the client. It raises BodyUnusable.
     """
 
     method: str
