@@ -2,6 +2,11 @@
 
 What was not synced is lost, kept or torn sector by sector; creations, renames and removals that no
 directory sync covered are each kept or lost; all by a seeded ``Random``, so a seed is a run.
+
+A file system may do less harm than that: ext4 writes its names in the order they were changed, and
+an unsynced file comes back empty or as far as its pages happened to be written. It may not do more,
+and no other order is promised to a program that does not sync. So a file that was removed again
+before any sync may be back, and then its bytes are as uncertain as any that were not synced.
 """
 
 from __future__ import annotations
@@ -136,13 +141,17 @@ class SimulatedDisk:
     # --- what tests do ---------------------------------------------------------------------------
     def crash(self) -> None:
         """Cut power and boot again: open files and locks are gone, unsynced changes decided."""
+        # Also those without a name now: a removal that is not durable brings them back.
+        unsynced = [inode for *_, inode in self._unsynced if inode is not None]
         inodes: dict[int, _Inode] = {}
-        for held in (*self._durable_names.values(), *self._names.values()):
+        for held in (*self._durable_names.values(), *self._names.values(), *unsynced):
             inodes.setdefault(id(held), held)
         for inode in inodes.values():
             self.lost_sectors += inode.crash(self._random)
         for change in self._unsynced:
-            if self._random.random() < 0.5:
+            if change[0] == "rmtree":
+                self._settle_in_part(change[1])
+            elif self._random.random() < 0.5:
                 self._settle(change)
         self._unsynced.clear()
         self._names = dict(self._durable_names)
@@ -279,6 +288,16 @@ class SimulatedDisk:
             raise BlockingIOError(path)
         self._locks.add(path)
         return lambda: self._locks.discard(path)
+
+    def _settle_in_part(self, root: str) -> None:
+        """Decide for each file below ``root`` whether its removal is durable."""
+        share = self._random.choice((0.0, 0.5, 1.0))
+        names = sorted(name for name in self._durable_names if name.startswith(f"{root}/"))
+        gone = [name for name in names if self._random.random() < share]
+        for name in gone:
+            del self._durable_names[name]
+        if len(gone) == len(names) and self._random.random() < share:
+            _remove_below(root, self._durable_names, self._durable_directories)
 
     def _settle(self, change: tuple[str, str, str, _Inode | None]) -> None:
         """Make one change of names durable."""
