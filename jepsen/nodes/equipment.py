@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jepsen.nodes.clock import SOURCE as CLOCK_SOURCE
+from jepsen.nodes.clock import WallClock
 from jepsen.nodes.ledger import Ledger
-from jepsen.nodes.lossy_disk import LossyDisk, NoCompiler, build
+from jepsen.nodes.library import NoCompiler, build
+from jepsen.nodes.lossy_disk import SOURCE as DISK_SOURCE
+from jepsen.nodes.lossy_disk import LossyDisk
 from jepsen.nodes.process import NodeProcess
 from jepsen.nodes.products import Product
 
-FAKETIME_GLOB = "*/faketime/libfaketimeMT.so.1"
 SMALL_DISK_BYTES = 192 * 1024 * 1024
 
 
@@ -24,7 +27,7 @@ class Needs:
 
     members: int = 3
     disk_shim: bool = False
-    faketime: bool = False
+    clock_shim: bool = False
     small_disk: bool = False
     packets: bool = False
     snapshot_count: int | None = None
@@ -35,33 +38,27 @@ class Needs:
         return Needs(
             members=max(self.members, other.members),
             disk_shim=self.disk_shim or other.disk_shim,
-            faketime=self.faketime or other.faketime,
+            clock_shim=self.clock_shim or other.clock_shim,
             small_disk=self.small_disk or other.small_disk,
             packets=self.packets or other.packets,
             snapshot_count=min(counts) if counts else None,
         )
 
 
-def faketime_library() -> Path | None:
-    """Return libfaketime's library for programs with threads, if Debian's package is here."""
-    return next(iter(sorted(Path("/usr/lib").glob(FAKETIME_GLOB))), None)
-
-
 def missing(needs: Needs, product: Product, *, can_lose_packets: bool) -> str | None:
     """Return why a nemesis cannot run here, or None if it can."""
-    if (needs.disk_shim or needs.faketime) and not product.uses_libc:
+    if (needs.disk_shim or needs.clock_shim) and not product.uses_libc:
         return f"{product.name} makes its system calls without libc, where nothing can be preloaded"
-    if needs.faketime and faketime_library() is None:
-        return "libfaketime is not installed"
     if needs.small_disk and os.geteuid() != 0:
         return "a small disk is a mount, which only root can make"
     if needs.packets and not can_lose_packets:
         return "packets can be lost only between network namespaces"
-    if needs.disk_shim:
-        try:
-            build()
-        except NoCompiler as reason:
-            return str(reason)
+    sources = [DISK_SOURCE] * needs.disk_shim + [CLOCK_SOURCE] * needs.clock_shim
+    try:
+        for source in sources:
+            build(source)
+    except NoCompiler as reason:
+        return str(reason)
     return None
 
 
@@ -72,6 +69,7 @@ class Equipment:
     needs: Needs
     ledger: Ledger
     disks: dict[str, LossyDisk] = field(default_factory=dict)
+    clocks: dict[str, WallClock] = field(default_factory=dict)
 
     def prepare(self, node: NodeProcess) -> None:
         """Prepare a member before its first start."""
@@ -85,36 +83,14 @@ class Equipment:
             preload.append(environment.pop("LD_PRELOAD"))
             node.environment.update(environment)
             node.after_kill = disk.after_kill
-        if self.needs.faketime:
-            library = faketime_library()
-            assert library is not None
-            preload.append(str(library))
-            node.environment.update(clock_environment(clock_file(node)))
-            set_clock(node, "+0")
+        if self.needs.clock_shim:
+            clock = WallClock(node.address.directory)
+            self.clocks[node.name] = clock
+            environment = clock.environment()
+            preload.append(environment.pop("LD_PRELOAD"))
+            node.environment.update(environment)
         if preload:
             node.environment["LD_PRELOAD"] = ":".join(preload)
-
-
-def clock_file(node: NodeProcess) -> Path:
-    """Return the file that a member's faked clock follows."""
-    return node.address.directory / "clock"
-
-
-def clock_environment(path: Path) -> dict[str, str]:
-    """Return libfaketime's variables: the wall clock follows a file, the monotonic one is real."""
-    return {
-        "FAKETIME_TIMESTAMP_FILE": str(path),
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_CACHE_DURATION": "1",
-    }
-
-
-def set_clock(node: NodeProcess, setting: str) -> None:
-    """Set a member's clock: an offset such as ``+30`` seconds, with ``x1.2`` also a speed."""
-    path = clock_file(node)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(setting + "\n")
-    fresh.replace(path)
 
 
 def mount_small_disk(directory: Path, ledger: Ledger) -> None:

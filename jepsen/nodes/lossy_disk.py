@@ -8,48 +8,18 @@ fsync, and names without fsync of their directory.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 import struct
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from jepsen.nodes.library import build
+
 SOURCE = Path(__file__).with_name("shim.c")
 RECORD = struct.Struct("<IIQQQQ")
 BYTES, CREATE, RENAME, UNLINK, SYNC = (ord(letter) for letter in "WCRUS")
-
-
-class NoCompiler(Exception):
-    """The shim cannot be built here."""
-
-
-def build() -> Path:
-    """Compile the shim once for each version of its source; raises NoCompiler."""
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"jepsen-shim-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    library = folder / f"{digest}.so"
-    if library.exists():
-        return library
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        raise NoCompiler("no C compiler for the disk shim")
-    fresh = library.with_suffix(f".{os.getpid()}")
-    done = subprocess.run(
-        [compiler, "-O2", "-shared", "-fPIC", "-o", fresh, SOURCE, "-ldl", "-lpthread"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise NoCompiler(f"the disk shim does not compile: {done.stderr}")
-    fresh.replace(library)
-    return library
 
 
 @dataclass(frozen=True)
@@ -95,7 +65,7 @@ class LossyDisk:
     def environment(self) -> dict[str, str]:
         """Return the variables that put a server on this disk; raises NoCompiler."""
         return {
-            "LD_PRELOAD": str(build()),
+            "LD_PRELOAD": str(build(SOURCE)),
             "JEPSEN_DISK_ROOT": str(self.data_dir),
             "JEPSEN_DISK_JOURNAL": str(self.journal),
             "JEPSEN_DISK_CONTROL": str(self.control),

@@ -7,8 +7,6 @@ import platform
 import shutil
 from collections.abc import Callable
 
-from jepsen.nodes.equipment import faketime_library
-
 
 def _tools(*names: str) -> Callable[[], bool]:
     return lambda: all(shutil.which(name) for name in names)
@@ -17,8 +15,7 @@ def _tools(*names: str) -> Callable[[], bool]:
 PACKAGES: dict[str, tuple[Callable[[], bool], str]] = {
     "iproute2": (_tools("ip", "tc"), "network namespaces and slow links; else a proxy is used"),
     "nftables": (_tools("nft"), "partitions and lost packets; else a proxy is used"),
-    "gcc and libc6-dev": (_tools("gcc"), "lost-writes, slow-fsync"),
-    "libfaketime": (lambda: faketime_library() is not None, "clock-jump, clock-drift"),
+    "gcc and libc6-dev": (_tools("gcc"), "lost-writes, slow-fsync, clock-jump, clock-drift"),
 }
 """Debian's packages, whether each is here, and what cannot be done without it."""
 

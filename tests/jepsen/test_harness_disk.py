@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jepsen.nodes.lossy_disk import LossyDisk, NoCompiler, build
+from jepsen.nodes.library import NoCompiler, build
+from jepsen.nodes.lossy_disk import SOURCE, LossyDisk
 
 WRITER = """
 import os, signal, sys
@@ -25,7 +26,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.fixture
 def disk(tmp_path: Path) -> LossyDisk:
     try:
-        build()
+        build(SOURCE)
     except NoCompiler as reason:
         pytest.skip(str(reason))
     (tmp_path / "data").mkdir()
