@@ -11,10 +11,12 @@ import grpc.aio
 
 from dqlite_py.cluster.join import NONCE_BYTES, VERSION, JoinAnswer, JoinRequest, Nonces, prover
 from dqlite_py.cluster.join_messages import member_from_pb
+from dqlite_py.cluster.join_trust import establish
 from dqlite_py.cluster.tokens import Token
 from dqlite_py.config import Endpoint
 from dqlite_py.errors import AuthenticationFailed, StartRefused
 from dqlite_py.pb import join_pb2
+from dqlite_py.system.tls.contexts import TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,7 @@ REDEEM_METHOD = "/dqlite.v1.Join/Redeem"
 CALL_TIMEOUT_S = 12.0  # longer than the leader may take to admit
 JOIN_TIMEOUT_S = 15.0
 RETRY_S = 0.25
+NO_FILES = TlsFiles()
 # A server that has not started, or has no leader, yet.
 PASSING_CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -33,18 +36,20 @@ async def join(
     request: JoinRequest,
     random_bytes: Callable[[int], bytes],
     timeout_s: float = JOIN_TIMEOUT_S,
+    own: TlsFiles = NO_FILES,
 ) -> JoinAnswer:
     """Become a member of the cluster of the server at ``url``; return its ids and members.
 
     Asks again, within ``timeout_s``, while the server or its cluster is not ready. ``random_bytes``
-    must be fit for secrets. Raises StartRefused saying why not; nothing has been stored then, and
-    joining again is safe.
+    must be fit for secrets. ``own`` is what is shown to a server under TLS, and the authorities
+    that it is verified with unless the token pins one. Raises StartRefused saying why not; nothing
+    has been stored then, and joining again is safe.
     """
     reason = told = "no answer"
     try:
         async with asyncio.timeout(timeout_s):
             while True:
-                answer, reason = await _attempt(url, token, request, random_bytes)
+                answer, reason = await _attempt(url, token, request, random_bytes, own)
                 if answer is not None:
                     return answer
                 if reason != told:
@@ -58,11 +63,18 @@ async def join(
 
 
 async def _attempt(
-    url: str, token: Token, request: JoinRequest, random_bytes: Callable[[int], bytes]
+    url: str,
+    token: Token,
+    request: JoinRequest,
+    random_bytes: Callable[[int], bytes],
+    own: TlsFiles,
 ) -> tuple[JoinAnswer | None, str]:
     """Try once; return the answer, or None and why it is worth trying again."""
-    target = Endpoint.parse("server", url).address
-    async with grpc.aio.insecure_channel(target) as channel:
+    try:
+        opened = await _channel(Endpoint.parse("server", url), token, own)
+    except OSError as error:  # nobody listens yet
+        return None, error.strerror or str(error)
+    async with opened as channel:
         try:
             answer = await exchange(channel, token, request, random_bytes(NONCE_BYTES))
         except grpc.aio.AioRpcError as error:
@@ -76,6 +88,18 @@ async def _attempt(
     if answer.refusal:
         raise StartRefused(reason=f"the cluster at {url} refuses: {answer.refusal}")
     return answer, ""
+
+
+async def _channel(endpoint: Endpoint, token: Token, own: TlsFiles) -> grpc.aio.Channel:
+    """Return a channel; under TLS only to a server that has been verified."""
+    if not endpoint.secure:
+        if token.authority_sha256:
+            raise StartRefused(
+                reason=f"the token pins a certificate authority; use https:// instead of {endpoint}"
+            )
+        return grpc.aio.insecure_channel(endpoint.address)
+    trust = await establish(endpoint, token, own)
+    return grpc.aio.secure_channel(endpoint.address, trust.credentials())
 
 
 async def exchange(

@@ -16,7 +16,7 @@ import pytest
 from dqlite_py.errors import StartRefused
 from dqlite_py.system.tls.contexts import TlsFiles, TlsPolicy, client_context, server_context
 from dqlite_py.system.tls.refusals import Refusals
-from tests.kit.certificates import Authority, Pair, encrypt_key
+from tests.kit.pki import Authority, Pair, encrypt_key
 from tests.kit.tls_echo import ask, echoing, subject
 
 

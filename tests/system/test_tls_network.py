@@ -19,8 +19,8 @@ from dqlite_py.system.tls.refusals import Refusals
 from dqlite_py.transport.contract import PeerIdentity, TransportLimits
 from dqlite_py.transport.outbound import address_of
 from dqlite_py.transport.transport import PeerTransport
-from tests.kit.certificates import Authority, Pair
 from tests.kit.members import RecordingHandler, heartbeat, until
+from tests.kit.pki import Authority, Pair
 from tests.kit.ports import free_ports
 
 SECRET = b"the secret of this cluster"
