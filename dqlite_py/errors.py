@@ -195,6 +195,13 @@ class InvalidSortOption(RequestRefused):
     """Unknown sort order or target."""
 
 
+class MalformedJson(RequestRefused):
+    """The text is no JSON, or not that of the message it stands for; ``reason`` says where."""
+
+    FIELDS = ("reason",)
+    reason: str
+
+
 class InvalidClientApiVersion(RequestRefused):
     """The client-api-version metadata is not valid text."""
 

@@ -1,0 +1,284 @@
+"""etcd's JSON gateway: the calls of the route table for clients that speak HTTP and JSON only.
+
+POST carries the whole request as one JSON object. A call that streams takes objects one after
+another and answers each message in a line of its own, ``{"result":...}``; see ``json_messages`` for
+the encodings. Errors have the fields of etcd 3.5 and later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from dqlite_py.api.gateway_paths import METHODS, OLD_PREFIX, PREFIX
+from dqlite_py.api.json_messages import from_json, to_json
+from dqlite_py.api.json_stream import ObjectSplitter, utf8
+from dqlite_py.api.routes import Call, Kind, Route
+from dqlite_py.api.status import Code, status_of
+from dqlite_py.api.web import JSON, refusal, send
+from dqlite_py.errors import MalformedJson
+from dqlite_py.http.web import BodyTooLarge, BodyUnusable, WebRequest, WebResponse
+
+# Base64 makes bytes longer by a third; the rest is for names and space.
+BODY_FACTOR = 2
+METADATA_PREFIX = "grpc-metadata-"
+# Says to a handler, as in etcd, that the caller is the gateway and not who its certificate names.
+GATEWAY_MARK = "grpcgateway-accept"
+TIMEOUT_DIGITS = 8
+TIMEOUT_UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+OK_HEADERS = [("content-type", JSON), ("grpc-metadata-content-type", "application/grpc")]
+
+# The usual mapping of gRPC gateways; what is not here is an error of the server.
+HTTP_STATUS: Mapping[Code, HTTPStatus] = {
+    Code.OK: HTTPStatus.OK,
+    Code.CANCELLED: HTTPStatus.REQUEST_TIMEOUT,
+    Code.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    Code.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+    Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.ALREADY_EXISTS: HTTPStatus.CONFLICT,
+    Code.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    Code.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    Code.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
+    Code.ABORTED: HTTPStatus.CONFLICT,
+    Code.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
+    Code.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+    Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+}
+
+
+class _Refused(Exception):
+    """A call that fails without, or outside, its handler."""
+
+    def __init__(self, code: Code, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Gateway:
+    """Serves every path of ``gateway_paths`` over a table of routes.
+
+    A request may have ``most_message_bytes`` as protobuf and twice as many as JSON. ``failed`` is
+    told (method path, error) of an error that no table knows, ``handled`` of every finished call.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        *,
+        most_message_bytes: int,
+        failed: Callable[[str, BaseException], None],
+        handled: Callable[[Route, Code], None],
+    ) -> None:
+        self._routes = routes
+        self._most_message_bytes = most_message_bytes
+        self._failed = failed
+        self._handled = handled
+
+    def serves(self, path: str) -> bool:
+        """Whether ``path`` is below one of the gateway's prefixes."""
+        return path.startswith((PREFIX, OLD_PREFIX))
+
+    async def __call__(self, request: WebRequest, response: WebResponse) -> None:
+        """Answer one request; see ``WebHandler``. Raises BodyUnusable."""
+        path = request.path
+        if path.startswith(OLD_PREFIX):
+            path = PREFIX + path.removeprefix(OLD_PREFIX)
+        method = METHODS.get(path)
+        if method is None:
+            await send(response, refusal(404, "Not Found"))
+        elif request.method != "POST":
+            await send(response, refusal(405, "Method Not Allowed", ("allow", "POST")))
+        else:
+            await self._call(method, request, response)
+
+    async def _call(self, method: str, request: WebRequest, response: WebResponse) -> None:
+        answer = _Answer(response)
+        try:
+            route = self._routes.get(method)
+            if route is None:
+                _, service, name = method.split("/")
+                text = f"unknown method {name} for service {service}"
+                raise _Refused(Code.UNIMPLEMENTED, text)
+            call = _call_of(request)
+            if route.kind is Kind.BIDI:
+                await self._converse(route, call, request, answer)
+            else:
+                await self._ask(route, call, request, answer)
+        except _Refused as refused:
+            await answer.fail(refused.code, refused.text)
+
+    async def _ask(self, route: Route, call: Call, request: WebRequest, answer: _Answer) -> None:
+        """Make a call of one request."""
+        try:
+            text = utf8(await request.read(BODY_FACTOR * self._most_message_bytes))
+            message = from_json(text, route.request_type)
+        except MalformedJson as error:
+            raise _Refused(Code.INVALID_ARGUMENT, error.reason) from None
+        except BodyTooLarge as error:
+            raise _Refused(Code.RESOURCE_EXHAUSTED, str(error)) from None
+        size_bytes = message.ByteSize()
+        if size_bytes > self._most_message_bytes:
+            text = f"received message larger than max ({size_bytes} vs. {self._most_message_bytes})"
+            raise _Refused(Code.RESOURCE_EXHAUSTED, f"grpc: {text}")
+        if route.kind is Kind.UNARY:
+            result = await self._run(route, call, message)
+            await answer.whole(to_json(_parsed(route, result)))
+        else:
+            await self._run(route, call, message, answer.sender(route))
+            await answer.end()
+
+    async def _converse(
+        self, route: Route, call: Call, request: WebRequest, answer: _Answer
+    ) -> None:
+        """Make a call of a stream of requests."""
+        messages = _Messages(request, route, BODY_FACTOR * self._most_message_bytes)
+        try:
+            await messages.prefetch()
+            await self._run(route, call, messages, answer.sender(route))
+        except MalformedJson as error:
+            raise _Refused(Code.INVALID_ARGUMENT, error.reason) from None
+        await answer.end()
+
+    async def _run(self, route: Route, call: Call, *arguments: Any) -> Any:
+        """Run a handler; raise _Refused for its errors, and when the deadline passes."""
+        code = Code.CANCELLED  # unless the handler comes to an end of its own
+        try:
+            async with asyncio.timeout(call.remaining_s) as deadline:
+                result = await route.handler(*arguments, call)
+            code = Code.OK
+        except (BodyUnusable, MalformedJson):
+            code = Code.INVALID_ARGUMENT
+            raise
+        except Exception as error:
+            if deadline.expired():
+                code, text = Code.DEADLINE_EXCEEDED, "context deadline exceeded"
+            else:
+                code, text = status_of(error)
+            if code is Code.INTERNAL:
+                self._failed(route.path, error)
+            raise _Refused(code, text) from None
+        finally:
+            self._handled(route, code)
+        return result
+
+
+class _Messages:
+    """The requests of a stream, as they arrive."""
+
+    def __init__(self, request: WebRequest, route: Route, most_bytes: int) -> None:
+        self._objects = _objects(request.chunks, most_bytes)
+        self._type = route.request_type
+        self._first: Any = None
+
+    async def prefetch(self) -> None:
+        """Read the first one, so that what is no request at all never becomes a call."""
+        async for text in self._objects:
+            self._first = from_json(text, self._type)
+            return
+
+    def __aiter__(self) -> _Messages:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return from_json(await anext(self._objects), self._type)
+
+
+async def _objects(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIterator[str]:
+    splitter = ObjectSplitter(most_bytes)
+    async for chunk in chunks:
+        for text in splitter.feed(chunk):
+            yield text
+    splitter.finish()
+
+
+class _Answer:
+    """Sends results and errors; what has the form depends on whether the answer has begun."""
+
+    def __init__(self, response: WebResponse) -> None:
+        self._response = response
+        self._begun = False
+
+    async def whole(self, text: str) -> None:
+        """Answer with one JSON value."""
+        body = text.encode()
+        self._begun = True
+        await self._response.start(200, OK_HEADERS, body_bytes=len(body))
+        await self._response.write(body)
+
+    def sender(self, route: Route) -> Callable[[Any], Any]:
+        """Return what a streaming handler sends with: each message becomes a line."""
+
+        async def send_line(message: Any) -> None:
+            await self._line(f'{{"result":{to_json(_parsed(route, message))}}}\n')
+
+        return send_line
+
+    async def end(self) -> None:
+        """End a stream that may have had no message."""
+        if not self._begun:
+            await self._begin()
+
+    async def fail(self, code: Code, text: str) -> None:
+        """Tell of an error: as the answer, or as a stream's last line."""
+        status = HTTP_STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+        if self._begun:
+            error = {
+                "grpc_code": int(code),
+                "http_code": int(status),
+                "message": text,
+                "http_status": status.phrase,
+                "code": int(code),  # its name from etcd 3.6 on
+            }
+            await self._line(_dumped({"error": error}) + "\n")
+            return
+        body = _dumped({"error": text, "code": int(code), "message": text}).encode()
+        self._begun = True
+        await self._response.start(int(status), [("content-type", JSON)], body_bytes=len(body))
+        await self._response.write(body)
+
+    async def _line(self, text: str) -> None:
+        if not self._begun:
+            await self._begin()
+        await self._response.write(text.encode())
+
+    async def _begin(self) -> None:
+        self._begun = True
+        await self._response.start(200, OK_HEADERS)
+
+
+def _parsed(route: Route, message: Any) -> Any:
+    return route.response_type.FromString(message) if type(message) is bytes else message
+
+
+def _dumped(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+
+
+def _call_of(request: WebRequest) -> Call:
+    """Return what the headers say of the call; raise _Refused for a timeout that is none."""
+    headers = request.headers
+    metadata: dict[str, str | bytes] = {GATEWAY_MARK: headers.get("accept", "*/*")}
+    for name, value in headers.items():
+        if name.startswith(METADATA_PREFIX) and not name.endswith("-bin"):
+            metadata[name.removeprefix(METADATA_PREFIX)] = value
+    if "authorization" in headers:
+        metadata["authorization"] = headers["authorization"]
+    timeout = headers.get("grpc-timeout")
+    return Call(metadata, None if timeout is None else _seconds(timeout))
+
+
+def _seconds(timeout: str) -> float:
+    digits, unit_s = timeout[:-1], TIMEOUT_UNITS_S.get(timeout[-1:])
+    number = digits.isascii() and digits.isdigit() and len(digits) <= TIMEOUT_DIGITS
+    if unit_s is None or not number:
+        raise _Refused(Code.INVALID_ARGUMENT, f"invalid grpc-timeout: {timeout}")
+    return int(digits) * unit_s
