@@ -103,6 +103,16 @@ class InvalidSetting(DqliteError):
     reason: str
 
 
+class MalformedJson(DqliteError):
+    """The text is no JSON, or not that of the message it stands for; ``reason`` says where.
+
+    Only the JSON gateway meets it, before there is a request.
+    """
+
+    FIELDS = ("reason",)
+    reason: str
+
+
 # --- the request may or may not have happened --------------------------------------------------
 class OutcomeUnknown(DqliteError):
     """The request may happen, or have happened; only the caller can decide whether to repeat it."""
@@ -193,13 +203,6 @@ class DuplicateKey(RequestRefused):
 
 class InvalidSortOption(RequestRefused):
     """Unknown sort order or target."""
-
-
-class MalformedJson(RequestRefused):
-    """The text is no JSON, or not that of the message it stands for; ``reason`` says where."""
-
-    FIELDS = ("reason",)
-    reason: str
 
 
 class InvalidClientApiVersion(RequestRefused):

@@ -26,6 +26,7 @@ from dqlite_py.api.http import HttpServer
 from dqlite_py.api.pages import Pages
 from dqlite_py.api.routes import Route, table
 from dqlite_py.api.status import Code
+from dqlite_py.api.web import WebApp
 from dqlite_py.cluster import ids
 from dqlite_py.cluster.join_service import JoinService
 from dqlite_py.cluster.promotion import Promoter
@@ -209,7 +210,7 @@ class Server:
             quota_bytes=self._config.limits.quota_backend_bytes,
         )
         pages = Pages(self.replica, machine, self._metrics.exposition, metrics_type=CONTENT_TYPE)
-        self._http = HttpServer(pages.table(), _call_failed)
+        self._http = HttpServer(WebApp(pages.table()), _call_failed)
 
     async def run(self, stop: asyncio.Event) -> int:
         """Serve until ``stop`` is set or this member is removed."""
@@ -247,7 +248,7 @@ class Server:
     ) -> int:
         await listening.wait()
         metrics_urls = self._config.member.listen_metrics_urls
-        await self._http.start(_addresses(metrics_urls, "listen-metrics-urls"))
+        await self._http.start(_addresses(metrics_urls, "listen-metrics-urls"), tasks)
         stopping = asyncio.ensure_future(stop.wait())
         removed = asyncio.ensure_future(self.replica.removed())
         opened = asyncio.ensure_future(self.replica.ready())

@@ -1,65 +1,51 @@
-"""A small HTTP/1.1 server for the pages that operators and their tools read."""
+"""Listens on ports of their own for the pages that operators and their tools read."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
-
-import h11
+from collections.abc import Callable, Sequence
 
 from dqlite_py.errors import StartRefused
+from dqlite_py.http.h1 import Http1Protocol, TaskStarter
+from dqlite_py.http.h1_wire import Http1Limits
+from dqlite_py.http.web import WebHandler
 
 MOST_CONNECTIONS = 256
-MOST_HEADER_BYTES = 16 * 1024
-MOST_BODY_BYTES = 64 * 1024  # of a request; pages have no use for it
-READ_BYTES = 16 * 1024
-IDLE_S = 60.0
-
-PLAIN_TEXT = "text/plain; charset=utf-8"
-JSON = "application/json"
-
-Query = Mapping[str, Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a page says."""
-
-    body: bytes
-    status: int = 200
-    content_type: str = PLAIN_TEXT
-
-
-Page = Callable[[Query], Awaitable[Answer]]
 
 
 class HttpServer:
-    """Serves pages, each the answer to GET (and HEAD) of one path.
+    """Serves ``handler`` over HTTP/1.1 on its own ports.
 
-    ``report`` is told (path, error) when a page raises; the client gets a 500 without details.
+    ``report`` is told (path, error) when the handler raises; the client gets a 500 without
+    details. Connections beyond MOST_CONNECTIONS are closed at once.
     """
 
     def __init__(
-        self, pages: Mapping[str, Page], report: Callable[[str, BaseException], None]
+        self,
+        handler: WebHandler,
+        report: Callable[[str, BaseException], None],
+        limits: Http1Limits | None = None,
     ) -> None:
-        self._pages = pages
+        self._handler = handler
         self._report = report
+        self._limits = limits or Http1Limits()
         self._servers: list[asyncio.Server] = []
-        self._open: dict[asyncio.StreamWriter, None] = {}
+        self._open: dict[Http1Protocol, None] = {}
 
-    async def start(self, addresses: Sequence[str]) -> list[int]:
+    async def start(self, addresses: Sequence[str], owner: TaskStarter) -> list[int]:
         """Listen on every ``host:port``; return the ports, which differ if 0 was asked.
 
-        Raises StartRefused when an address can not be had.
+        ``owner`` runs the connections' tasks. Raises StartRefused when an address can not be had.
         """
         ports = []
+        loop = asyncio.get_running_loop()
         for address in addresses:
             host, _, port = address.rpartition(":")
             try:
-                server = await asyncio.start_server(
-                    self._connected, host.strip("[]"), int(port), limit=READ_BYTES
+                server = await loop.create_server(
+                    lambda: _Counted(self._protocol(owner), self._open),
+                    host.strip("[]"),
+                    int(port),
                 )
             except OSError as error:
                 await self.stop()
@@ -75,90 +61,38 @@ class HttpServer:
         """Stop listening and close all connections."""
         for server in self._servers:
             server.close()
-        for writer in list(self._open):
-            writer.close()
+        for connection in list(self._open):
+            connection.close()
         self._servers.clear()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if len(self._open) < MOST_CONNECTIONS:
-                self._open[writer] = None
-                await self._converse(reader, writer)
-        except (ConnectionError, TimeoutError):
-            pass  # the client has gone, or says nothing: nobody is left to be told
-        finally:
-            self._open.pop(writer, None)
-            writer.close()
+    def _protocol(self, owner: TaskStarter) -> Http1Protocol:
+        return Http1Protocol(
+            self._handler, self._limits, owner, self._report, secure=False, observer=self
+        )
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
-        while True:
-            try:
-                async with asyncio.timeout(IDLE_S):
-                    request = await _next_request(connection, reader)
-            except h11.RemoteProtocolError as error:
-                if connection.our_state is h11.IDLE or connection.our_state is h11.SEND_RESPONSE:
-                    refusal = Answer(b"bad request\n", error.error_status_hint)
-                    writer.write(_encode(connection, refusal, head_only=False, close=True))
-                    await writer.drain()
-                return
-            if request is None:
-                return
-            answer = await self._answer(request)
-            head_only = request.method == b"HEAD"
-            writer.write(_encode(connection, answer, head_only=head_only, close=False))
-            async with asyncio.timeout(IDLE_S):
-                await writer.drain()
-            if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
-                return
-            connection.start_next_cycle()
+    # --- Http1Observer -------------------------------------------------------------------------
+    def answered(self, status: int) -> None:
+        """Not counted: these ports are for metrics, not their subject."""
 
-    async def _answer(self, request: h11.Request) -> Answer:
-        target = urlsplit(request.target.decode("ascii"))
-        page = self._pages.get(target.path)
-        if page is None:
-            return Answer(b"404 page not found\n", 404)
-        if request.method not in {b"GET", b"HEAD"}:
-            return Answer(b"method not allowed\n", 405)
-        try:
-            return await page(parse_qs(target.query, keep_blank_values=True))
-        except Exception as error:
-            self._report(target.path, error)
-            return Answer(b"internal error\n", 500)
+    def cut(self, reason: str) -> None:
+        """Not counted either."""
+
+    def closed(self, protocol: Http1Protocol) -> None:
+        """Forget a connection."""
+        self._open.pop(protocol, None)
 
 
-async def _next_request(
-    connection: h11.Connection, reader: asyncio.StreamReader
-) -> h11.Request | None:
-    """Return the next whole request; None when the client has closed."""
-    request: h11.Request | None = None
-    body_bytes = 0
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(READ_BYTES))
-        elif isinstance(event, h11.Request):
-            request = event
-        elif isinstance(event, h11.Data):
-            body_bytes += len(event.data)
-            if body_bytes > MOST_BODY_BYTES:
-                raise h11.RemoteProtocolError("the body is too large", error_status_hint=413)
-        elif isinstance(event, h11.EndOfMessage):
-            return request
-        else:  # ConnectionClosed, or PAUSED behind an upgrade that nobody offered
-            return None
+class _Counted(asyncio.Protocol):
+    """Hands a new connection to its protocol, or closes it when there are too many."""
 
+    def __init__(self, protocol: Http1Protocol, opened: dict[Http1Protocol, None]) -> None:
+        self._protocol = protocol
+        self._open = opened
 
-def _encode(connection: h11.Connection, answer: Answer, *, head_only: bool, close: bool) -> bytes:
-    headers = [
-        ("content-type", answer.content_type),
-        ("content-length", str(len(answer.body))),
-    ]
-    if close:
-        headers.append(("connection", "close"))
-    response = h11.Response(status_code=answer.status, headers=headers)
-    parts = [connection.send(response)]
-    if not head_only:
-        parts.append(connection.send(h11.Data(data=answer.body)))
-    parts.append(connection.send(h11.EndOfMessage()))
-    return b"".join(part for part in parts if part)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if len(self._open) >= MOST_CONNECTIONS:
+            transport.close()
+            return
+        self._open[self._protocol] = None
+        transport.set_protocol(self._protocol)
+        self._protocol.connection_made(transport)

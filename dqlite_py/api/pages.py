@@ -6,10 +6,10 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 
-from dqlite_py.api.http import JSON, Answer, Page, Query
 from dqlite_py.api.maintenance import Committed
 from dqlite_py.api.status import status_of
 from dqlite_py.api.version import CLUSTER_VERSION, SERVER_VERSION, STORAGE_VERSION
+from dqlite_py.api.web import JSON, Answer, Page, Query, refusal
 from dqlite_py.errors import DqliteError
 from dqlite_py.node.contract import ReplicaPort
 from dqlite_py.pb import rpc_pb2 as rpc
@@ -36,17 +36,18 @@ class Pages:
         self._metrics_type = metrics_type
 
     def table(self) -> dict[str, Page]:
-        """Return the pages by path."""
+        """Return the pages by path; every check of /livez and /readyz also has its own."""
         local = {"serializable_read": self._local_read}
-        quorum: dict[str, Check] = {
+        cluster: dict[str, Check] = {
             "data_corruption": self._no_corruption,
             **local,
             "linearizable_read": self._linearizable_read,
+            "non_learner": self._no_learner,
         }
         return {
             "/health": self._health,
-            "/livez": lambda query: _checked("livez", local, query),
-            "/readyz": lambda query: _checked("readyz", quorum, query),
+            **_checked("/livez", local),
+            **_checked("/readyz", cluster),
             "/version": self._version,
             "/metrics": self._metrics,
         }
@@ -84,7 +85,10 @@ class Pages:
 
     async def _no_corruption(self) -> str:
         corrupt = any(alarm == rpc.CORRUPT for _member, alarm in self._committed.alarms)
-        return "alarm CORRUPT is raised" if corrupt else ""
+        return "alarm activated: CORRUPT" if corrupt else ""
+
+    async def _no_learner(self) -> str:
+        return "not supported for learner" if self._replica.is_learner else ""
 
     async def _local_read(self) -> str:
         return await _problem(self._replica.read(lambda _session: None))
@@ -108,16 +112,27 @@ async def _problem(attempt: Awaitable[None]) -> str:
     return ""
 
 
-async def _checked(name: str, checks: Mapping[str, Check], query: Query) -> Answer:
+def _checked(root: str, checks: Mapping[str, Check]) -> dict[str, Page]:
+    """Return a page for all of ``checks`` but the excluded, and one for each."""
+
+    async def all_of(query: Query) -> Answer:
+        excluded = query.get("exclude", ())  # names that do not exist exclude nothing
+        return await _run({name: checks[name] for name in checks if name not in excluded}, query)
+
+    def one(name: str) -> Page:
+        return lambda query: _run({name: checks[name]}, query)
+
+    return {root: all_of, **{f"{root}/{name}": one(name) for name in checks}}
+
+
+async def _run(checks: Mapping[str, Check], query: Query) -> Answer:
+    """Run the checks; a failure shows the outcome of each (etcd 3.5.11 and later)."""
     lines, failed = [], False
-    for check, run in checks.items():
-        if check in query.get("exclude", ()):
-            lines.append(f"[+]{check} excluded: ok")
-            continue
-        problem = await run()
+    for name, check in checks.items():
+        problem = await check()
         failed = failed or bool(problem)
-        lines.append(f"[-]{check} failed: {problem}" if problem else f"[+]{check} ok")
+        lines.append(f"[-]{name} failed: {problem}\n" if problem else f"[+]{name} ok\n")
     if failed:
-        return Answer("\n".join([*lines, f"{name} check failed", ""]).encode(), 503)
-    shown = [*lines, "ok", ""] if "verbose" in query else ["ok", ""]
-    return Answer("\n".join(shown).encode())
+        return refusal(503, "".join(lines))
+    shown = "".join(lines) if "verbose" in query else ""
+    return Answer(f"{shown}ok\n".encode(), headers=(("x-content-type-options", "nosniff"),))

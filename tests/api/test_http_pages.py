@@ -10,6 +10,7 @@ import pytest
 
 from dqlite_py.api.http import HttpServer
 from dqlite_py.api.pages import Pages
+from dqlite_py.api.web import WebApp
 from dqlite_py.errors import LeaderChanged, ReadInterrupted, StartRefused
 from dqlite_py.metrics import CONTENT_TYPE, Metrics
 from dqlite_py.pb import rpc_pb2 as rpc
@@ -28,7 +29,8 @@ class Store:
 class Site:
     """One running HTTP server."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self.tasks = tasks
         self.replica = FakeReplica()
         self.store = Store()
         self.metrics = Metrics()
@@ -38,7 +40,7 @@ class Site:
             self.replica, self.store, self.metrics.exposition, metrics_type=CONTENT_TYPE
         ).table()
         self.server = HttpServer(
-            {**pages, "/broken": self._broken},
+            WebApp({**pages, "/broken": self._broken}),
             lambda path, error: self.failures.append((path, repr(error))),
         )
 
@@ -64,10 +66,11 @@ class Site:
 
 def serving(scenario: Callable[[Site], Awaitable[None]]) -> None:
     async def main() -> None:
-        site = Site()
-        [site.port] = await site.server.start(["127.0.0.1:0"])
-        await scenario(site)
-        await site.server.stop()
+        async with asyncio.TaskGroup() as tasks:
+            site = Site(tasks)
+            [site.port] = await site.server.start(["127.0.0.1:0"], tasks)
+            await scenario(site)
+            await site.server.stop()
 
     asyncio.run(main())
 
@@ -103,6 +106,46 @@ def test_a_failing_quorum_read_is_named() -> None:
         assert status == 503
         assert b"[-]linearizable_read failed: etcdserver: leader changed" in body
         assert (await site.get("/livez"))[::2] == (200, b"ok\n")
+
+    serving(scenario)
+
+
+def test_each_check_has_a_path_of_its_own() -> None:
+    async def scenario(site: Site) -> None:
+        site.replica.barrier_error = LeaderChanged()
+        assert (await site.get("/readyz/serializable_read"))[::2] == (200, b"ok\n")
+        status, _, body = await site.get("/readyz/linearizable_read")
+        failed = b"[-]linearizable_read failed: etcdserver: leader changed\n\n"
+        assert (status, body) == (503, failed)
+        assert (await site.get("/livez/linearizable_read"))[0] == 404
+        assert (await site.get("/readyz?exclude=linearizable_read&exclude=unknown"))[0] == 200
+
+    serving(scenario)
+
+
+def test_verbose_lists_the_checks_that_ran() -> None:
+    async def scenario(site: Site) -> None:
+        _, headers, body = await site.get("/readyz?verbose&exclude=data_corruption")
+        assert body.decode().splitlines() == [
+            "[+]serializable_read ok",
+            "[+]linearizable_read ok",
+            "[+]non_learner ok",
+            "ok",
+        ]
+        assert headers["x-content-type-options"] == "nosniff"
+        _, _, body = await site.get("/livez/serializable_read?verbose")
+        assert body == b"[+]serializable_read ok\nok\n"
+
+    serving(scenario)
+
+
+def test_a_learner_is_alive_but_not_ready() -> None:
+    async def scenario(site: Site) -> None:
+        site.replica.is_learner = True
+        assert (await site.get("/livez"))[0] == 200
+        status, _, body = await site.get("/readyz")
+        assert status == 503
+        assert b"[-]non_learner failed: not supported for learner\n" in body
 
     serving(scenario)
 
@@ -195,9 +238,9 @@ def test_one_connection_carries_several_requests_and_head_has_no_body() -> None:
 
 def test_a_taken_port_is_refused_in_one_line() -> None:
     async def scenario(site: Site) -> None:
-        other = Site()
+        other = Site(site.tasks)
         with pytest.raises(StartRefused) as caught:
-            await other.server.start([f"127.0.0.1:{site.port}"])
+            await other.server.start([f"127.0.0.1:{site.port}"], site.tasks)
         assert str(site.port) in caught.value.reason
         assert "\n" not in caught.value.reason
 
