@@ -19,6 +19,8 @@ from dqlite_py.seams import Disk, replace_file
 from dqlite_py.storage import token_file
 
 FORMAT: Final = 1
+PKI_FOLDER: Final = "pki"
+AUTHORITY_FILE: Final = "authority.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,16 @@ class DataDir:
     def token_path(self) -> str:
         """Where the token lies that lets others join."""
         return f"{self.path}/token"
+
+    @property
+    def pki_path(self) -> str:
+        """Where certificates of the server's own making lie."""
+        return f"{self.path}/{PKI_FOLDER}"
+
+    @property
+    def authority_path(self) -> str:
+        """Where the bundle lies that vouches for the client port, if there is one."""
+        return f"{self.pki_path}/{AUTHORITY_FILE}"
 
     def store_identity(self, identity: Identity) -> None:
         """Make this directory a member's; durable on return.
