@@ -56,13 +56,14 @@ class CorruptFile(Fatal):
     """A file is damaged in a way that a crash can not explain. The operator must act."""
 
     FIELDS = ("path", "detail")
+    path: str
+    detail: str
 
 
 class DamagedTail(CorruptFile):
     """The log's last batch, above the recorded sync watermark, is damaged but not merely torn.
 
-    It may have been acknowledged. A member of a cluster can come back as one that does not vote
-    until it has caught up; a lone one must not start by itself.
+    It may have been acknowledged, and it may have held a vote: the member must not start.
     """
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Final
 
 import click
 
-from dqlite_py.errors import DqliteError, InvalidSetting, StartRefused
+from dqlite_py.errors import CorruptFile, DqliteError, InvalidSetting, StartRefused
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -56,6 +57,13 @@ def dqlite_py() -> None:
     """Run a Raft-replicated SQLite that serves the etcd v3 API."""
 
 
+# Docs: decision 3. A member that catches up instead may have forgotten a vote.
+AFTER_DAMAGE: Final = (
+    "if other members have the data, remove this one ('member remove'), empty the data directory "
+    "and join again with --server; otherwise put back a copy of the whole directory"
+)
+
+
 def complain(text: str) -> None:
     """Print one line on standard error."""
     click.echo(f"dqlite-py: {' '.join(text.split())}", err=True)
@@ -82,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except StartRefused as error:
         complain(f"refused: {error.reason}")
+        return EXIT_REFUSED
+    except CorruptFile as error:
+        complain(f"refused: {error.path}: {error.detail}; {AFTER_DAMAGE}")
         return EXIT_REFUSED
     except DqliteError as error:
         complain(str(error))

@@ -11,7 +11,7 @@ from dqlite_py.cli.endpoints import parse_endpoints, parse_member_id
 from dqlite_py.cli.log_setup import LineFormatter
 from dqlite_py.cli.main import COMMANDS, main
 from dqlite_py.cli.server import why_stopped
-from dqlite_py.errors import CorruptFile, InvariantBroken, StartRefused
+from dqlite_py.errors import CorruptFile, DamagedTail, InvariantBroken, StartRefused
 from dqlite_py.storage import token_file
 
 
@@ -41,6 +41,18 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys) -> None:
 def test_a_refusal_is_one_line_and_exit_code_1(tmp_path, capsys) -> None:
     assert main(["token", "--data-dir", str(tmp_path)]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_damaged_file_is_named_in_one_line_that_says_what_to_do(monkeypatch, capsys) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise DamagedTail(path="/data/raft/1.seg", detail="the last batch is damaged")
+
+    monkeypatch.setattr("click.Group.main", start)
+    assert main(["server"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/data/raft/1.seg: the last batch is damaged" in line
+    assert "member remove" in line
+    assert "--server" in line
 
 
 def test_an_endpoint_without_a_server_is_exit_code_1(capsys) -> None:

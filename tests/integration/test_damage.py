@@ -129,7 +129,7 @@ class Damage:
 
     file: Callable[[Path], Path]
     do: Callable[[Path], object]
-    says: str = "CorruptFile"
+    says: str = "put back a copy"
     after_replay: bool = False  # by then the member has taken part in an election
 
 
