@@ -12,9 +12,10 @@ import click
 
 from jepsen.catching import find, table
 from jepsen.controls import CONTROLS
-from jepsen.matrix import CORE, PARALLEL, Matrix, cells, passed, summary
+from jepsen.matrix import CORE, PARALLEL, Matrix, cells, line, passed, summary
 from jepsen.nodes.ledger import clean as clean_up
 from jepsen.nodes.machine import lacking
+from jepsen.recheck import recheck
 from jepsen.run import CANNOT_RUN_EXIT, CannotRun, Options, execute
 
 PRODUCTS = click.Choice(["dqlite", "etcd", "etcd-debian"])
@@ -108,10 +109,21 @@ def controls(time_limit_s: float, seed: int, faults: tuple[str, ...]) -> None:
 
 
 @main.command()
+@click.argument("outcomes", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--check-limit", "check_limit_s", default=600.0, show_default=True, help="Seconds.")
+def check(outcomes: tuple[Path, ...], check_limit_s: float) -> None:
+    """Check the recorded histories of OUTCOMES (JSON files) again; nothing is run."""
+    checked = [recheck(path, check_limit_s) for path in outcomes]
+    for outcome in checked:
+        click.echo(line(outcome))
+    sys.exit(0 if passed(checked) else 1)
+
+
+@main.command()
 def clean() -> None:
     """End the processes and remove the namespaces and mounts of runs that are dead."""
-    for line in clean_up():
-        click.echo(line)
+    for text in clean_up():
+        click.echo(text)
 
 
 if __name__ == "__main__":

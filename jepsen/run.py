@@ -18,7 +18,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from jepsen.checkers.result import Result
 from jepsen.history import HistoryWriter, pair
 from jepsen.measure import availability, counts
 from jepsen.nemesis import all_nemeses
@@ -296,7 +295,8 @@ class Run:
         operations = pair(history.events)
         ran_s = time.monotonic() - began_s
         self._progress(f"checking {len(operations)} operations")
-        results = self._workload.check(operations, history.events) if operations else []
+        checked = self._workload.check(operations, history.events) if operations else []
+        results = [result.to_json() for result in checked]
         options = asdict(self.options)
         del options["directory"], options["report"]
         outcome = {
@@ -305,7 +305,7 @@ class Run:
             "verdict": verdict(results, self._errors, crashes),
             "operations": counts(operations),
             "availability": availability(history.events, operations),
-            "results": [result.to_json() for result in results],
+            "results": results,
             "errors": self._errors,
             "crashes": crashes,
             "logs_with_tracebacks": bad_logs,
@@ -329,12 +329,12 @@ def cpu_s() -> dict[str, float]:
     }
 
 
-def verdict(results: list[Result], errors: list[str], crashes: list[str]) -> str:
+def verdict(results: list[dict[str, Any]], errors: list[str], crashes: list[str]) -> str:
     """Return ``violation``, ``failed`` (errors, crashes), ``unknown`` or ``valid``."""
-    if any(result.violation_count for result in results):
+    if any(result["violation_count"] for result in results):
         return "violation"
     if errors or crashes or not results:
         return "failed"
-    if any(result.undecided is not None for result in results):
+    if any(result["undecided"] is not None for result in results):
         return "unknown"
     return "valid"

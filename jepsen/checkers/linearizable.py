@@ -293,6 +293,24 @@ def check_membership(operations: Sequence[Operation], *, time_limit_s: float = 6
     if first is None or any(each.f != "list" and each.start < first.end for each in operations):
         return Result("membership", undecided="no list of members before the first change")
     initial = [(member["peer"], bool(member["learner"])) for member in first.answer]
+    told = without_unseen(operations)
     return check_partitions(
-        "membership", [("members", operations)], lambda _: Membership(initial), time_limit_s
+        "membership", [("members", told)], lambda _: Membership(initial), time_limit_s
     )
+
+
+def without_unseen(operations: Sequence[Operation]) -> list[Operation]:
+    """Return the operations without changes of unknown outcome to members that nobody ever saw.
+
+    If no answered list shows a member and no answered change names it, every change of it has an
+    unknown outcome, and from an order that explains the history all of them can be taken out: the
+    lists between them would have shown it. So this loses no order, and the search need not try
+    when they might have happened.
+    """
+    seen: set[str] = set()
+    for each in operations:
+        if each.is_ok and each.f == "list":
+            seen |= {member["peer"] for member in each.answer}
+        elif each.is_ok:
+            seen.add(each.request["peer"])
+    return [each for each in operations if each.f == "list" or each.request["peer"] in seen]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from jepsen.checkers.linearizable import check_membership, check_registers
+from jepsen.checkers.linearizable import check_membership, check_partitions, check_registers
 from jepsen.history import FAIL, INFO, INVOKE, OK, Event, Operation, pair
+from jepsen.model.members import Membership
 from tests.kit.jepsen_world import Weather, registers, simulate
 
 Line = tuple[Any, ...]
@@ -207,3 +208,65 @@ def test_membership_changes_are_linearizable() -> None:
     assert members(*start, *remove, *listed("a", "b", "c"), *listed("b", "c")) is True
     assert members(*start, *remove, *listed("b", "c"), *listed("a", "b", "c")) is False
     assert members(*add) == "unknown"
+
+
+def unknown_changes(count: int) -> list[Line]:
+    """Return changes of unknown outcome to as many members, none of whom anybody saw."""
+    lines: list[Line] = []
+    for number in range(count):
+        asked = {"peer": f"lost{number}", "learner": True}
+        lines += [(INVOKE, 100 + number, "add", asked), (INFO, 100 + number, "add", asked)]
+    return lines
+
+
+def listed(process: int, *names: str) -> list[Line]:
+    answer = [{"peer": name, "learner": True} for name in names]
+    return [(INVOKE, process, "list", None), (OK, process, "list", answer)]
+
+
+def test_changes_to_members_that_nobody_saw_do_not_explode() -> None:
+    add = {"peer": "b", "learner": True}
+    lines = [*listed(0, "a"), *unknown_changes(60), (INVOKE, 1, "add", add), (OK, 1, "add", add)]
+    result = check_membership(history(*lines, *listed(0, "a", "b")), time_limit_s=20.0)
+    assert result.valid is True
+    assert result.stats["configurations"] < 50
+    assert check_membership(history(*lines, *listed(0, "a"))).valid is False
+
+
+def test_a_change_of_unknown_outcome_that_was_seen_cannot_be_unseen() -> None:
+    seen = [*listed(0, "a"), *unknown_changes(30), *listed(0, "a", "lost7")]
+    assert members(*seen) is True
+    assert members(*seen, *listed(0, "a")) is False
+
+
+def changing_members(rng: random.Random, *, lies: bool) -> list[Line]:
+    """Return changes of few members and lists of them, one of which may be made up."""
+    lines, present = listed(0, "a"), {"a"}
+    lists = [number for number in range(12) if rng.random() < 0.5] or [11]
+    lie = rng.choice(lists) if lies else None
+    for number in range(12):
+        peer = rng.choice("bcd")
+        change = "remove" if peer in present else "add"
+        asked = {"peer": peer, "learner": True}
+        outcome = rng.choice([OK, INFO, INFO, FAIL])
+        lines += [(INVOKE, number + 1, change, asked), (outcome, number + 1, change, asked)]
+        if outcome == OK or (outcome == INFO and rng.random() < 0.3):
+            present ^= {peer}
+        if number in lists:
+            shown = {"a", *rng.sample("bc", rng.randint(0, 2))} if number == lie else present
+            lines += listed(0, *sorted(shown))
+    return lines
+
+
+def test_leaving_out_members_that_nobody_saw_changes_no_verdict() -> None:
+    verdicts = []
+    for seed in range(200):
+        lines = changing_members(random.Random(seed), lies=seed % 2 == 1)
+        operations = history(*lines)
+        whole = check_partitions(
+            "whole", [("m", operations)], lambda _: Membership([("a", True)]), time_limit_s=30.0
+        )
+        verdicts.append(whole.valid)
+        assert check_membership(operations).valid == whole.valid, seed
+    assert verdicts.count(True) >= 100
+    assert verdicts.count(False) >= 30
