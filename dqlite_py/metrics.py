@@ -78,6 +78,16 @@ class Metrics:
             registry=self.registry,
         )
         self._handled_by_call: dict[tuple[str, str, str], Counter] = {}
+        self._ended = Counter(
+            "dqlite_client_connections_ended_total",
+            "Connections of clients that the server ended, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+
+    def connection_ended(self, reason: str) -> None:
+        """Count a client's connection that the server ended, by a short reason."""
+        self._ended.labels(reason).inc()
 
     def sample(self, name: str, value: Callable[[], float]) -> None:
         """Show the series ``name`` of ``SAMPLED``; ``value`` is called on the event loop."""

@@ -20,13 +20,14 @@ from dqlite_py.api import (
     watch,
 )
 from dqlite_py.api.admission import Admission
-from dqlite_py.api.grpc_adapter import REQUEST_OVERHEAD_BYTES, GrpcLimits, GrpcServer, Observers
+from dqlite_py.api.gateway import Gateway
 from dqlite_py.api.header import HeaderFiller
 from dqlite_py.api.http import HttpServer
 from dqlite_py.api.pages import Pages
 from dqlite_py.api.routes import Route, table
+from dqlite_py.api.serving import REQUEST_OVERHEAD_BYTES, ClientServer, Observers
 from dqlite_py.api.status import Code
-from dqlite_py.api.web import WebApp
+from dqlite_py.api.web import ANY_ORIGIN, WebApp
 from dqlite_py.cluster import ids
 from dqlite_py.cluster.join_service import JoinService
 from dqlite_py.cluster.promotion import Promoter
@@ -145,8 +146,7 @@ class Server:
         replica = Replica(await assemble(home.datadir, machine, world, settings))
         server = cls(config, home, replica, metrics)
         server._build_services(machine, clock, random, limits)
-        server._build_grpc(machine, limits)
-        server._build_pages(machine)
+        server._build_clients(machine, server._routes(machine, limits))
         return server
 
     def _build_services(
@@ -179,8 +179,8 @@ class Server:
         machine.subscribe(self._hub.advanced)
         self._joins = JoinService(replica, self._home.token, clock, random.randbytes)
 
-    def _build_grpc(self, machine: EtcdMachine, limits: ReplicaLimits) -> None:
-        """Bring the services behind one table of routes and a server for it."""
+    def _routes(self, machine: EtcdMachine, limits: ReplicaLimits) -> dict[str, Route]:
+        """Bring the services behind one table of routes."""
         config, replica = self._config, self.replica
         headers = HeaderFiller(replica)
         quota_bytes = config.limits.quota_backend_bytes
@@ -195,13 +195,10 @@ class Server:
             *dqlite_v1.admin_routes(self._examine),
         ]
         admission = Admission(replica, election_timeout_s=limits.election_timeout_s)
-        self._grpc = GrpcServer(
-            table(admission.guard(routes)),
-            GrpcLimits(max_request_bytes=config.limits.max_request_bytes),
-            Observers(failed=_call_failed, handled=self._call_handled),
-        )
+        return table(admission.guard(routes))
 
-    def _build_pages(self, machine: EtcdMachine) -> None:
+    def _build_clients(self, machine: EtcdMachine, routes: dict[str, Route]) -> None:
+        """Build what listens: routes and pages for clients, pages alone for those who measure."""
         figures.bind(
             self._metrics,
             self.replica,
@@ -211,6 +208,19 @@ class Server:
         )
         pages = Pages(self.replica, machine, self._metrics.exposition, metrics_type=CONTENT_TYPE)
         self._http = HttpServer(WebApp(pages.table()), _call_failed)
+        most_bytes = self._config.limits.max_request_bytes
+        gateway = Gateway(
+            routes,
+            most_message_bytes=most_bytes + REQUEST_OVERHEAD_BYTES,
+            failed=_call_failed,
+            handled=self._call_handled,
+        )
+        self._clients = ClientServer(
+            routes,
+            WebApp(pages.table(), gateway, ANY_ORIGIN),
+            Observers(_call_failed, self._call_handled, self._metrics.connection_ended),
+            max_request_bytes=most_bytes,
+        )
 
     async def run(self, stop: asyncio.Event) -> int:
         """Serve until ``stop`` is set or this member is removed."""
@@ -237,7 +247,7 @@ class Server:
     async def _close(self) -> None:
         """Let go of everything; an error here must not hide why the server stops."""
         try:
-            await self._grpc.stop(0.0)
+            await self._clients.stop(0.0)
             await self._http.stop()
             await self.replica.close()
         except DqliteError as error:
@@ -262,7 +272,7 @@ class Server:
             if stopping.done():
                 await self._hand_over()
             self._watching.cancel()  # ends the watch streams, which would outlive the grace
-            await self._grpc.stop(STOP_GRACE_S)
+            await self._clients.stop(STOP_GRACE_S)
             await self._http.stop()
             if removed.done():
                 raise StartRefused(reason=REMOVED)
@@ -273,7 +283,9 @@ class Server:
 
     async def _open_for_clients(self) -> None:
         urls = self._config.member.listen_client_urls
-        await self._grpc.start(_addresses(urls, "listen-client-urls"))
+        setting = "listen-client-urls"
+        endpoints = [Endpoint.parse(setting, url) for url in urls]
+        await self._clients.start(endpoints, None, setting)
         # What start-up has built stays; the collector need not look at it again.
         gc.collect()
         gc.freeze()

@@ -6,37 +6,15 @@ server can be replaced without touching them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
 
-# What a streaming handler sends with: a message, or bytes that already are one. It returns when
-# the transport has taken the message, which is how a slow client slows its own handler only.
-Send = Callable[[Any], Awaitable[None]]
+from dqlite_py.http.grpc.methods import Call, Kind, Send
 
-
-class Kind(Enum):
-    """How many messages flow in each direction."""
-
-    UNARY = "unary"
-    SERVER_STREAM = "server_stream"
-    BIDI = "bidi_stream"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a handler may know of the call besides its messages.
-
-    ``metadata`` has lower-case keys; of a repeated key the first value is kept. A call that the
-    client gives up, or whose deadline passes, cancels the handler's task.
-    """
-
-    metadata: Mapping[str, str | bytes] = field(default_factory=dict)
-    remaining_s: float | None = None  # until the client's deadline, when the call arrived
-
+__all__ = ["Call", "Kind", "Route", "Send", "bidi", "table", "unary"]
 
 UnaryHandler = Callable[[Any, Call], Awaitable[Any]]
 ServerStreamHandler = Callable[[Any, Send, Call], Awaitable[None]]

@@ -6,32 +6,10 @@ unknown, so a request that certainly had no effect gets it only where etcd itsel
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from dqlite_py import errors
+from dqlite_py.http.grpc.status import Code
 
-
-class Code(IntEnum):
-    """gRPC status codes, by their numbers on the wire."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
-
+__all__ = ["INTERNAL", "STATUS", "Code", "status_of"]
 
 STATUS: dict[type[errors.DqliteError], tuple[Code, str]] = {
     # the outcome is unknown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from dqlite_py.http.owner import TaskOwner
 FIRST_BYTES_S = 10.0  # for a new connection to say what it speaks, and for a TLS handshake
 BACKLOG = 1024
 TICK_S = 1.0
+LAST_BYTES_S = 0.2  # for clients to take what was sent when the server stops
 TOLD_APART_BYTES = 4  # "PRI " is no method of HTTP/1.1
 
 
@@ -82,14 +83,14 @@ class ClientPort:
             self._ticking.cancel()
         for connection in self.connections.all():
             connection.leave()
-        try:
-            async with asyncio.timeout(grace_s):
-                await self.owner.ended()
-        except TimeoutError:
-            pass  # the grace is over, which is what it is for
+        await _within(grace_s, self.owner.ended())
         await self.owner.close()
         for connection in self.connections.all():
             connection.abort(Ending.LEAVING)
+        if not await _within(LAST_BYTES_S, self.connections.emptied()):
+            for connection in self.connections.all():
+                connection.abort(Ending.LEAVING)  # it does not read its last bytes
+            await self.connections.emptied()
 
     async def _listen(self, bind: Bind) -> asyncio.Server:
         tls: dict[str, Any] = {}
@@ -220,6 +221,16 @@ class _Http1:
 
     def tick(self, now_s: float) -> None:
         """Nothing to do."""
+
+
+async def _within(limit_s: float, work: Coroutine[Any, Any, None]) -> bool:
+    """Wait for ``work`` at most ``limit_s``; return whether it ended."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await work
+    except TimeoutError:
+        return False
+    return True
 
 
 def _common_name(certificate: dict[str, Any] | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Connections:
         self._count = count
         self._open: dict[ServedConnection, str] = {}
         self._of_address: Counter[str] = Counter()
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -63,6 +66,7 @@ class Connections:
             return Ending.TOO_MANY_OF_ADDRESS
         self._open[connection] = address
         self._of_address[address] += 1
+        self._empty.clear()
         return None
 
     def replace(self, old: ServedConnection, new: ServedConnection) -> None:
@@ -76,6 +80,12 @@ class Connections:
             self._of_address[address] -= 1
             if not self._of_address[address]:
                 del self._of_address[address]
+            if not self._open:
+                self._empty.set()
+
+    async def emptied(self) -> None:
+        """Wait until no connection is open."""
+        await self._empty.wait()
 
     def ended(self, ending: Ending) -> None:
         """Count a connection that the server ended."""

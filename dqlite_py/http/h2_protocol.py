@@ -135,9 +135,16 @@ class H2Protocol(asyncio.Protocol):
         self.wrote()
 
     def abort(self, ending: Ending) -> None:
-        """End at once, saying why."""
-        self._connections.ended(ending)
-        self.connection.fail(ErrorCode.ENHANCE_YOUR_CALM, ending.value)
+        """End now, saying why; the second time without a word."""
+        if self.connection.dead:
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        leaving = ending is Ending.LEAVING
+        if not leaving:
+            self._connections.ended(ending)
+        code = ErrorCode.NO_ERROR if leaving else ErrorCode.ENHANCE_YOUR_CALM
+        self.connection.fail(code, ending.value)
 
     def tick(self, now_s: float) -> None:
         """Check what a peer owes us; called every second or so."""

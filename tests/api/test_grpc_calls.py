@@ -1,4 +1,4 @@
-"""The gRPC adapter in front of real routes with fake services, spoken to by grpcio's client."""
+"""Real routes with fake services on a client port, spoken to by grpcio's client."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ import pytest
 
 from dqlite_py.api import cluster, health, kv, lease, maintenance
 from dqlite_py.api.admission import Admission
-from dqlite_py.api.grpc_adapter import GrpcLimits, GrpcServer, Observers
 from dqlite_py.api.header import HeaderFiller
 from dqlite_py.api.routes import Call, Route, Send, bidi, table
+from dqlite_py.api.serving import ClientServer, Observers
 from dqlite_py.api.status import STATUS, Code
+from dqlite_py.config import Endpoint
 from dqlite_py.errors import DqliteError, LeaseNotFound, StartRefused, StatementFailed
+from dqlite_py.http.web import WebRequest, WebResponse
 from dqlite_py.pb import health_pb2
 from dqlite_py.pb import rpc_pb2 as rpc
 from tests.kit.fake_replica import FakeReplica
 
 TIMEOUT_S = 10.0
+ANY_PORT = Endpoint("http", "127.0.0.1", 0)
+SETTING = "listen-client-urls"
+
+
+async def no_pages(request: WebRequest, response: WebResponse) -> None:
+    raise AssertionError(request.path)
 
 
 class Services:
@@ -91,9 +99,9 @@ class Served:
     async def stuck(
         self, requests: AsyncIterator[rpc.WatchRequest], send: Send, call: Call
     ) -> None:
-        async for _ in requests:
-            await send(rpc.WatchResponse(created=True).SerializeToString())
         try:
+            async for _ in requests:
+                await send(rpc.WatchResponse(created=True).SerializeToString())
             await asyncio.Event().wait()
         finally:
             self.cancelled.set()
@@ -134,15 +142,17 @@ def served(scenario: Callable[[Served], Awaitable[None]]) -> None:
     async def main() -> None:
         world = Served()
         admission = Admission(world.replica, election_timeout_s=0.005)
-        server = GrpcServer(
+        server = ClientServer(
             table(admission.guard(world.routes())),
-            GrpcLimits(),
+            no_pages,
             Observers(
                 failed=lambda path, error: world.failures.append((path, repr(error))),
                 handled=lambda route, code: world.handled.append((route.path, code)),
+                ended=lambda reason: None,
             ),
+            max_request_bytes=1_572_864,
         )
-        [port] = await server.start(["127.0.0.1:0"])
+        [port] = await server.start([ANY_PORT], None, SETTING)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             world.channel = channel
             await scenario(world)
@@ -354,11 +364,13 @@ def test_health_is_serving() -> None:
 
 def test_a_second_server_on_the_same_port_is_refused_in_one_line() -> None:
     async def main() -> None:
-        observers = Observers(lambda *_: None, lambda *_: None)
-        first, second = (GrpcServer({}, GrpcLimits(), observers) for _ in range(2))
-        [port] = await first.start(["127.0.0.1:0"])
+        observers = Observers(lambda *_: None, lambda *_: None, lambda *_: None)
+        first, second = (
+            ClientServer({}, no_pages, observers, max_request_bytes=1) for _ in range(2)
+        )
+        [port] = await first.start([ANY_PORT], None, SETTING)
         with pytest.raises(StartRefused) as caught:
-            await second.start([f"127.0.0.1:{port}"])
+            await second.start([Endpoint("http", "127.0.0.1", port)], None, SETTING)
         assert f"127.0.0.1:{port}" in caught.value.reason
         assert "\n" not in caught.value.reason
         await first.stop(0)
