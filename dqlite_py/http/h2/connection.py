@@ -7,7 +7,6 @@ is ever raised for what a peer does.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Protocol
 
 from dqlite_py.http.h2 import frames, settings
@@ -16,12 +15,12 @@ from dqlite_py.http.h2.framer import Framer
 from dqlite_py.http.h2.guard import Guard, PingPolicy
 from dqlite_py.http.h2.header_decoder import HeaderBlockError, HeaderDecoder, HeaderListTooLarge
 from dqlite_py.http.h2.header_encoder import HeaderEncoder
+from dqlite_py.http.h2.past_streams import PastStreams
 from dqlite_py.http.h2.request_head import Fields, HeadReader, Malformed
 from dqlite_py.http.h2.sender import Sender
 from dqlite_py.http.h2.settings import H2Limits
 from dqlite_py.http.h2.stream import Stream
 
-MOST_REMEMBERED_RESETS = 1_000
 MAX_REASON_BYTES = 200
 MOST_FRAME_BYTES = 16_384  # larger ones would let one stream hold up the others
 
@@ -67,7 +66,7 @@ class Connection:
         self.streams: dict[int, Stream] = {}
         self.last_stream_id = 0
         self._refuse_after: int | None = None  # streams above it are refused: we are leaving
-        self._reset_ids: OrderedDict[int, None] = OrderedDict()
+        self._past = PastStreams()
         self._framer = Framer(limits, self)
         self.dead = False
         self._window = max(limits.connection_window_bytes, frames.DEFAULT_WINDOW_BYTES)
@@ -139,7 +138,7 @@ class Connection:
             return
         self.sender.forget(stream)
         self.streams.pop(stream.id, None)
-        self._remember_reset(stream.id)
+        self._past.reset(stream.id)
         self.sender.control(frames.rst_stream(stream.id, code))
 
     def pump(self) -> None:
@@ -168,7 +167,8 @@ class Connection:
             return
         self.dead = True
         text = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES]
-        self.sender.control(frames.goaway(self.last_stream_id, code, text))
+        last = self.last_stream_id if self._refuse_after is None else self._refuse_after
+        self.sender.control(frames.goaway(last, code, text))
         for stream in list(self.streams.values()):
             self.sender.forget(stream)
             self._receiver.reset(stream, code)
@@ -222,6 +222,7 @@ class Connection:
             if stream_id <= self.last_stream_id:
                 self._absent(stream_id, "HEADERS")
                 return
+            self._past.opened(stream_id, self.last_stream_id)
             self.last_stream_id = stream_id
         if fields is None:
             raise StreamBroken(stream_id, ErrorCode.ENHANCE_YOUR_CALM, "too many header fields")
@@ -303,7 +304,7 @@ class Connection:
             self.sender.forget(stream)
             self.streams.pop(stream.id, None)
             self._receiver.reset(stream, broken.code)
-        self._remember_reset(broken.stream_id)
+        self._past.reset(broken.stream_id)
         self.sender.control(frames.rst_stream(broken.stream_id, broken.code))
 
     # --- streams ---
@@ -352,7 +353,9 @@ class Connection:
         """Judge a frame on a stream that is not open: idle, ended, or reset by us."""
         if stream_id > self.last_stream_id or not stream_id & 1:
             raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, f"{what} on an idle stream")
-        if stream_id in self._reset_ids:
+        if what == "HEADERS" and self._past.passed_over(stream_id):
+            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a stream out of turn")
+        if self._past.was_reset(stream_id):
             self._idle_frames.charge(self._now_s)  # it crossed our RST_STREAM
             return
         raise ConnectionBroken(ErrorCode.STREAM_CLOSED, f"{what} on a closed stream")
@@ -372,14 +375,8 @@ class Connection:
         if not stream.ended_here or self.streams.pop(stream.id, None) is None:
             return
         if not stream.ended_there:
-            self._remember_reset(stream.id)
+            self._past.reset(stream.id)
             self.sender.control(frames.rst_stream(stream.id, ErrorCode.NO_ERROR))
-
-    def _remember_reset(self, stream_id: int) -> None:
-        """Frames that cross our RST_STREAM are no fault of the peer (RFC 9113 section 5.1)."""
-        self._reset_ids[stream_id] = None
-        if len(self._reset_ids) > MOST_REMEMBERED_RESETS:
-            self._reset_ids.popitem(last=False)
 
     def _give_back(self, counted: int) -> None:
         """Open the connection's window again: what is kept is limited by stream, not here."""
