@@ -5,6 +5,7 @@ Exit codes: 0 done or asked to stop, 1 refused or failed, 2 wrong usage.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -71,6 +72,8 @@ def complain(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; ``arguments`` default to the process's own."""
+    # gRPC's library writes lines of its own about failed connections, beside the one of ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         result = dqlite_py.main(
             args=None if arguments is None else list(arguments),

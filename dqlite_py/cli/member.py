@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dqlite_py.cli.channels import ClientTls
 from dqlite_py.cli.endpoints import (
     call,
     endpoint_options,
@@ -24,19 +25,21 @@ def command() -> None:
 
 @command.command("list")
 @endpoint_options
-def list_command(endpoints: str, output: str) -> None:
+def list_command(endpoints: str, tls: ClientTls, output: str) -> None:
     """List the members of the cluster."""
-    print_rows([member_row(member) for member in list_members(parse_endpoints(endpoints))], output)
+    print_rows(
+        [member_row(member) for member in list_members(parse_endpoints(endpoints, tls))], output
+    )
 
 
 @command.command("remove")
 @click.argument("member_id", metavar="ID")
 @endpoint_options
-def remove(member_id: str, endpoints: str, output: str) -> None:
+def remove(member_id: str, endpoints: str, tls: ClientTls, output: str) -> None:
     """Remove the member with this id (hexadecimal); its data directory becomes unusable."""
     # Not retried on another endpoint: a request without an answer may have happened.
     response = call(
-        parse_endpoints(endpoints)[0],
+        parse_endpoints(endpoints, tls)[0],
         "/etcdserverpb.Cluster/MemberRemove",
         rpc_pb2.MemberRemoveRequest(ID=parse_member_id(member_id)),
         rpc_pb2.MemberRemoveResponse,
@@ -47,10 +50,10 @@ def remove(member_id: str, endpoints: str, output: str) -> None:
 @command.command("promote")
 @click.argument("member_id", metavar="ID")
 @endpoint_options
-def promote(member_id: str, endpoints: str, output: str) -> None:
+def promote(member_id: str, endpoints: str, tls: ClientTls, output: str) -> None:
     """Make a learner that has caught up a voting member."""
     response = call(
-        parse_endpoints(endpoints)[0],
+        parse_endpoints(endpoints, tls)[0],
         "/etcdserverpb.Cluster/MemberPromote",
         rpc_pb2.MemberPromoteRequest(ID=parse_member_id(member_id)),
         rpc_pb2.MemberPromoteResponse,

@@ -6,17 +6,18 @@ from typing import Any
 
 import click
 
-from dqlite_py.cli.endpoints import CallRefused, endpoint_options, parse_endpoints, server_status
+from dqlite_py.cli.channels import CallRefused, ClientTls, Target
+from dqlite_py.cli.endpoints import endpoint_options, parse_endpoints, server_status
 from dqlite_py.cli.output import print_rows
 from dqlite_py.pb import rpc_pb2
 
 
 @click.command("status")
 @endpoint_options
-def command(endpoints: str, output: str) -> int:
+def command(endpoints: str, tls: ClientTls, output: str) -> int:
     """Show role, term, log position and size of each server; exit 1 if one does not answer."""
     rows, refused = [], []
-    for target in parse_endpoints(endpoints):
+    for target in parse_endpoints(endpoints, tls):
         try:
             rows.append(status_row(target, server_status(target)))
         except CallRefused as error:
@@ -28,10 +29,10 @@ def command(endpoints: str, output: str) -> int:
     return 1 if refused else 0
 
 
-def status_row(target: str, status: rpc_pb2.StatusResponse) -> dict[str, Any]:
+def status_row(target: Target, status: rpc_pb2.StatusResponse) -> dict[str, Any]:
     """Return what is shown of one server."""
     return {
-        "endpoint": target,
+        "endpoint": str(target),
         "member_id": f"{status.header.member_id:x}",
         "version": status.version,
         "role": role_of(status),

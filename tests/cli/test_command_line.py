@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from dqlite_py.cli import main as entry
+from dqlite_py.cli.channels import Target
 from dqlite_py.cli.endpoints import parse_endpoints, parse_member_id
 from dqlite_py.cli.log_setup import LineFormatter
 from dqlite_py.cli.main import COMMANDS, main
@@ -78,7 +79,7 @@ def test_a_generated_token_is_printed_alone(capsys) -> None:
 
 
 def test_endpoints_are_reduced_to_host_and_port() -> None:
-    assert parse_endpoints("http://a:1/, b:2") == ["a:1", "b:2"]
+    assert parse_endpoints("http://a:1/, b:2") == [Target("a:1"), Target("b:2")]
     assert parse_member_id("8e9e05c52164694d") == 0x8E9E05C52164694D
 
 
