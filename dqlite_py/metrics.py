@@ -84,10 +84,20 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self._tls_refused = Counter(
+            "dqlite_tls_handshakes_refused_total",
+            "TLS handshakes that failed, by port.",
+            ("port",),
+            registry=self.registry,
+        )
 
     def connection_ended(self, reason: str) -> None:
         """Count a client's connection that the server ended, by a short reason."""
         self._ended.labels(reason).inc()
+
+    def tls_refused(self, port: str) -> None:
+        """Count a failed TLS handshake on the ``client`` or ``peer`` port."""
+        self._tls_refused.labels(port).inc()
 
     def sample(self, name: str, value: Callable[[], float]) -> None:
         """Show the series ``name`` of ``SAMPLED``; ``value`` is called on the event loop."""

@@ -93,7 +93,7 @@ async def serve(config: ServerConfig) -> int:
 async def _settle_and_run(
     config: ServerConfig, disk: TimedDisk, metrics: Metrics, stop: asyncio.Event
 ) -> int:
-    home = await settle(config, disk)
+    home = await settle(config, disk, metrics.tls_refused)
     workers = ThreadWorkers(asyncio.get_running_loop())
     try:
         server = await Server.build(config, home, workers, disk, metrics)
@@ -137,12 +137,12 @@ class Server:
         )
         settings = ReplicaSettings(
             secret=home.token.key,
-            listen_addresses=_addresses(config.member.listen_peer_urls, "listen-peer-urls"),
+            listen_addresses=config.member.listen_peer_urls,
             make_member_id=ids.added_member_id,
             limits=limits,
             report=_report,
         )
-        world = World(clock, workers, disk, TcpNetwork(), random)
+        world = World(clock, workers, disk, TcpNetwork(home.security.peers), random)
         replica = Replica(await assemble(home.datadir, machine, world, settings))
         server = cls(config, home, replica, metrics)
         server._build_services(machine, clock, random, limits)
@@ -206,7 +206,14 @@ class Server:
             self._hub,
             quota_bytes=self._config.limits.quota_backend_bytes,
         )
-        pages = Pages(self.replica, machine, self._metrics.exposition, metrics_type=CONTENT_TYPE)
+        authority = self._home.security.authority
+        pages = Pages(
+            self.replica,
+            machine,
+            self._metrics.exposition,
+            metrics_type=CONTENT_TYPE,
+            authority=bytes if authority is None else authority.pem,
+        )
         self._http = HttpServer(WebApp(pages.table()), _call_failed)
         most_bytes = self._config.limits.max_request_bytes
         gateway = Gateway(
@@ -257,8 +264,7 @@ class Server:
         self, stop: asyncio.Event, listening: asyncio.Event, tasks: asyncio.TaskGroup
     ) -> int:
         await listening.wait()
-        metrics_urls = self._config.member.listen_metrics_urls
-        await self._http.start(_addresses(metrics_urls, "listen-metrics-urls"), tasks)
+        await self._open_for_metrics(tasks)
         stopping = asyncio.ensure_future(stop.wait())
         removed = asyncio.ensure_future(self.replica.removed())
         opened = asyncio.ensure_future(self.replica.ready())
@@ -281,11 +287,15 @@ class Server:
             for future in waiting:
                 future.cancel()
 
+    async def _open_for_metrics(self, tasks: asyncio.TaskGroup) -> None:
+        endpoints = _endpoints(self._config.member.listen_metrics_urls)
+        for secure, tls in ((False, None), (True, self._home.security.clients)):
+            addresses = [one.address for one in endpoints if one.secure is secure]
+            await self._http.start(addresses, tasks, tls)
+
     async def _open_for_clients(self) -> None:
-        urls = self._config.member.listen_client_urls
-        setting = "listen-client-urls"
-        endpoints = [Endpoint.parse(setting, url) for url in urls]
-        await self._clients.start(endpoints, None, setting)
+        endpoints = _endpoints(self._config.member.listen_client_urls)
+        await self._clients.start(endpoints, self._home.security.clients, "listen-client-urls")
         # What start-up has built stays; the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -357,8 +367,8 @@ class Server:
         )
 
 
-def _addresses(urls: tuple[str, ...], setting: str) -> tuple[str, ...]:
-    return tuple(Endpoint.parse(setting, url).address for url in urls)
+def _endpoints(urls: tuple[str, ...]) -> list[Endpoint]:
+    return [Endpoint.parse("listen-urls", url) for url in urls]
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 
 from dqlite_py.errors import StartRefused
@@ -11,6 +12,7 @@ from dqlite_py.http.h1_wire import Http1Limits
 from dqlite_py.http.web import WebHandler
 
 MOST_CONNECTIONS = 256
+TLS_HANDSHAKE_TIMEOUT_S = 10.0
 
 
 class HttpServer:
@@ -32,10 +34,13 @@ class HttpServer:
         self._servers: list[asyncio.Server] = []
         self._open: dict[Http1Protocol, None] = {}
 
-    async def start(self, addresses: Sequence[str], owner: TaskStarter) -> list[int]:
+    async def start(
+        self, addresses: Sequence[str], owner: TaskStarter, tls: ssl.SSLContext | None = None
+    ) -> list[int]:
         """Listen on every ``host:port``; return the ports, which differ if 0 was asked.
 
-        ``owner`` runs the connections' tasks. Raises StartRefused when an address can not be had.
+        ``owner`` runs the connections' tasks; with ``tls`` they are encrypted. May be called again
+        for more addresses. Raises StartRefused when an address can not be had.
         """
         ports = []
         loop = asyncio.get_running_loop()
@@ -43,9 +48,11 @@ class HttpServer:
             host, _, port = address.rpartition(":")
             try:
                 server = await loop.create_server(
-                    lambda: _Counted(self._protocol(owner), self._open),
+                    lambda: _Counted(self._protocol(owner, tls is not None), self._open),
                     host.strip("[]"),
                     int(port),
+                    ssl=tls,
+                    ssl_handshake_timeout=None if tls is None else TLS_HANDSHAKE_TIMEOUT_S,
                 )
             except OSError as error:
                 await self.stop()
@@ -65,9 +72,9 @@ class HttpServer:
             connection.close()
         self._servers.clear()
 
-    def _protocol(self, owner: TaskStarter) -> Http1Protocol:
+    def _protocol(self, owner: TaskStarter, secure: bool) -> Http1Protocol:
         return Http1Protocol(
-            self._handler, self._limits, owner, self._report, secure=False, observer=self
+            self._handler, self._limits, owner, self._report, secure=secure, observer=self
         )
 
     # --- Http1Observer -------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""The pages /health, /livez, /readyz, /version and /metrics, as etcd's tools expect them."""
+"""The pages /health, /livez, /readyz, /version and /metrics, as etcd's tools expect them.
+
+Beside them /cacerts, for servers that join.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from dqlite_py.node.contract import ReplicaPort
 from dqlite_py.pb import rpc_pb2 as rpc
 
 CHECK_TIMEOUT_S = 5.0
+PEM = "application/x-pem-file"
 
 Check = Callable[[], Awaitable[str]]  # "" when all is well, otherwise what is wrong
 
@@ -29,11 +33,13 @@ class Pages:
         exposition: Callable[[], bytes],
         *,
         metrics_type: str,
+        authority: Callable[[], bytes] = bytes,
     ) -> None:
         self._replica = replica
         self._committed = committed
         self._exposition = exposition
         self._metrics_type = metrics_type
+        self._authority = authority
 
     def table(self) -> dict[str, Page]:
         """Return the pages by path; every check of /livez and /readyz also has its own."""
@@ -50,6 +56,7 @@ class Pages:
             **_checked("/readyz", cluster),
             "/version": self._version,
             "/metrics": self._metrics,
+            "/cacerts": self._cacerts,
         }
 
     async def _health(self, query: Query) -> Answer:
@@ -71,6 +78,13 @@ class Pages:
             "storage": STORAGE_VERSION,
         }
         return Answer(json.dumps(versions, separators=(",", ":")).encode(), 200, JSON)
+
+    async def _cacerts(self, _query: Query) -> Answer:
+        """Who vouches for this port's certificate: joiners compare it with their token (k3s)."""
+        bundle = self._authority()
+        if not bundle:
+            return refusal(404, "404 page not found")
+        return Answer(bundle, 200, PEM)
 
     async def _metrics(self, _query: Query) -> Answer:
         return Answer(self._exposition(), 200, self._metrics_type)
