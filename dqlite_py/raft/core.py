@@ -113,10 +113,6 @@ class Raft:
                 )
             )
 
-    def hard_state(self) -> HardState:
-        """Return the present term, vote and commit index."""
-        return HardState(self.term, self.vote, self.log.committed)
-
     def is_promotable(self) -> bool:
         """Tell whether this member is a voter whose log is whole."""
         own = self.progress.get(self.id)

@@ -31,12 +31,6 @@ class UnstableLog:
         """Return the log's first index if a snapshot decides it."""
         return None if self.snapshot is None else self.snapshot.index + 1
 
-    def last_index(self) -> int | None:
-        """Return the last index known here, None if storage knows it."""
-        if self.entries:
-            return self.offset + len(self.entries) - 1
-        return None if self.snapshot is None else self.snapshot.index
-
     def term(self, index: int) -> int | None:
         """Return the term at ``index`` if it is known here."""
         position = index - self.offset

@@ -168,11 +168,6 @@ class RaftStorage:
             index -= 1
         return index
 
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest that the published log starts behind."""
-        return self._manifest
-
     # --- worker ----------------------------------------------------------------------------------
     def write(self, batches: Sequence[AppendBatch]) -> WriteResult:
         """Worker: append all batches with one write and at most one sync.
