@@ -89,8 +89,7 @@ class Cluster:
             election_tick=ELECTION_TICK,
             applied=storage.first_index() - 1,
             async_storage_writes=True,
-            trace=self.events.append,
-            **self.settings,  # type: ignore[arg-type]
+            **{"trace": self.events.append, **self.settings},  # type: ignore[arg-type]
         )
         self.storages[member] = storage
         self.nodes[member] = RawNode(config)
