@@ -10,21 +10,28 @@ during an fdatasync share the next one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from dqlite_py.raft import (
     LOCAL_APPEND_THREAD,
     LOCAL_APPLY_THREAD,
+    ConfChange,
+    ConfChangeKind,
+    Entry,
+    EntryKind,
     HardState,
     Message,
     MessageKind,
     RawNode,
+    decode_conf_change,
 )
 from dqlite_py.seams import Worker
 from dqlite_py.storage.log_writer import AppendBatch, WriteResult
 from dqlite_py.storage.raft_storage import RaftStorage
+
+_SCAN_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,10 @@ class Driver:
         self._hard_state = storage.initial_state()[0]
         self._unwritten_commit = False
         self.durable_commit = self._hard_state.commit
+        # Removals in the log that are not durably known to be committed, oldest first, and the
+        # last message to each member that would have said that the oldest is.
+        self._removals = _removals_in_log(storage, self.durable_commit)
+        self._untold: dict[int, Message] = {}
 
     # --- inputs -----------------------------------------------------------------------------
     def kick(self) -> None:
@@ -102,17 +113,45 @@ class Driver:
             ready = raw.ready()
             for message in ready.messages:
                 if message.to == LOCAL_APPEND_THREAD:
+                    self._note_removals(message.entries)
                     self._appends.append(message)
                 elif message.to == LOCAL_APPLY_THREAD:
                     ports.apply(message)
                 elif message.kind is MessageKind.SNAP:
                     ports.send_snapshot(message)
                 else:
-                    ports.send(message)
+                    self._send(message)
             for read in ready.read_states:
                 ports.read_state(read.context, read.index)
         ports.stepped()
         self._write()
+
+    def _send(self, message: Message) -> None:
+        """Send, but let nobody hear of a committed removal before that is durable here.
+
+        The member that is removed stops when it hears. If this one then lost its knowledge, it
+        would count on the other's vote for ever, and of two members it could not win alone.
+        """
+        if self._removals and message.commit >= self._removals[0]:
+            self._untold[message.to] = message
+            message = replace(message, commit=self._removals[0] - 1)
+        self._ports.send(message)
+
+    def _note_removals(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        while self._removals and self._removals[-1] >= entries[0].index:
+            self._removals.pop()  # replaced
+        self._removals += [entry.index for entry in entries if _may_remove(entry)]
+
+    def _commit_is_durable(self, index: int) -> None:
+        """The commit index on disk has moved: send again what could not be told before."""
+        self.durable_commit = max(self.durable_commit, index)
+        while self._removals and self._removals[0] <= self.durable_commit:
+            self._removals.pop(0)
+        untold, self._untold = self._untold, {}
+        for message in untold.values():
+            self._send(message)
 
     # --- the log ----------------------------------------------------------------------------
     def _write(self) -> None:
@@ -198,6 +237,8 @@ class Driver:
                 self._hard_state = elected
                 await self._store(AppendBatch(hard_state=elected))
             await self._ports.install(message)
+            assert message.snapshot is not None
+            self._commit_is_durable(message.snapshot.index)
             batch = self._batch(message)
             if batch is not None:
                 await self._store(batch)
@@ -218,4 +259,23 @@ class Driver:
             return
         result = await self._worker.run(lambda: self._storage.store_commit(index))
         self._storage.publish(result)
-        self.durable_commit = max(self.durable_commit, index)
+        self._commit_is_durable(index)
+
+
+def _may_remove(entry: Entry) -> bool:
+    """Whether a member may leave by this entry; an empty change ends a joint configuration."""
+    if entry.kind is EntryKind.NORMAL:
+        return False
+    change = decode_conf_change(entry)
+    return not isinstance(change, ConfChange) or change.kind is ConfChangeKind.REMOVE_NODE
+
+
+def _removals_in_log(storage: RaftStorage, commit: int) -> list[int]:
+    """Return the indexes of removals behind the commit index."""
+    first, end = max(commit + 1, storage.first_index()), storage.last_index() + 1
+    found = []
+    while first < end:
+        entries = storage.entries(first, end, _SCAN_BYTES)
+        found += [entry.index for entry in entries if _may_remove(entry)]
+        first = entries[-1].index + 1
+    return found

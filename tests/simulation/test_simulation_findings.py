@@ -20,6 +20,7 @@ from tests.kit.sim_scenes import (
     get,
     leader_of,
     others_than,
+    outcome_of,
     play,
     put,
     put_many,
@@ -180,6 +181,40 @@ def test_a_removal_that_took_effect_is_known_after_a_crash(tmp_path: Path) -> No
         await leader.crash()
         await leader.start()
         await cluster.wait_for(lambda: cluster.leader, "the one that is left leads")
+
+    play(tmp_path, scene, size=2)
+
+
+def test_who_is_removed_hears_when_the_leader_has_it_durably(
+    tmp_path: Path,
+) -> None:
+    """It stops when it hears. A leader that then forgets would count on its vote for ever."""
+
+    async def scene(cluster: SimCluster) -> None:
+        leader = leader_of(cluster)
+        (gone,) = others_than(cluster, leader)
+        await put(leader, b"k")
+        make_durable = leader.parts.driver.make_commit_durable
+
+        async def lose_power(index: int) -> None:
+            await asyncio.sleep(0.5)  # time enough for the other to hear, if it is told
+            leader.disk.cut_power_at = leader.disk.changes
+            await make_durable(index)
+
+        leader.parts.driver.make_commit_durable = lose_power  # type: ignore[method-assign]
+        removing = asyncio.create_task(outcome_of(leader.replica.remove_member(gone.number)))
+        await leader.stopped.wait()
+        leader.disk._random = NothingSurvives()
+        await leader.crash()
+        assert not gone.parts.removed.is_set()
+        await leader.start()
+        await asyncio.wait_for(gone.replica.removed(), 20)
+        await gone.crash()
+        cluster.members.remove(gone)
+        await cluster.wait_for(lambda: leader.replica.is_leader, "the one that is left leads")
+        assert await get(leader, b"k") == b"x"
+        await put(leader, b"after")
+        await removing
 
     play(tmp_path, scene, size=2)
 
