@@ -276,10 +276,11 @@ def test_a_watch_with_a_deadline_ends_as_etcds(clients: tuple[HttpClient, HttpCl
         ends.append(json.loads(last)["error"])
         client.close()
     ours, theirs = ends
-    # 3.5.1 now and then answers UNKNOWN instead; 3.6 calls grpc_code code.
-    assert (ours["grpc_code"], ours["code"], ours["http_code"]) == (4, 4, 504)
     assert ours["message"] == theirs["message"]
-    assert set(ours) == {*theirs, "code"}
+    assert set(theirs) <= set(ours)
+    if under_test().name != "etcd":  # 3.5.1 itself now and then answers UNKNOWN instead
+        # 3.6 calls grpc_code code.
+        assert (ours["grpc_code"], ours["code"], ours["http_code"]) == (4, 4, 504)
 
 
 def test_status_and_members_have_etcds_fields_and_types(
