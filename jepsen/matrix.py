@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,10 @@ SENSELESS = {
     ("membership", "corrupt"): "a damaged member is replaced, which changes the list",
 }
 """Pairs that are left out, and why."""
+NO_PROMISE = {
+    "corrupt-db": "SQLite's pages have no checksums, so nothing is promised (docs/limits.md)",
+}
+"""Nemeses that are no part of the matrix, and why; `run` takes them."""
 PARALLEL = min(8, 2 * (os.cpu_count() or 1))
 """Cells at a time: one with the default clients and rate keeps somewhat less than half a core."""
 CORE = tuple(
@@ -55,12 +60,16 @@ class Cell:
         """The name of the cell's file."""
         return f"{self.workload}.{self.nemesis}"
 
+    def seed(self, of_matrix: int) -> int:
+        """Return the seed of the cell's run: cells of a matrix do not meet the same faults."""
+        return zlib.crc32(f"{of_matrix}.{self.name}".encode())
+
 
 def cells(only: Iterable[tuple[str, str]] | None = None) -> list[Cell]:
     """Return all pairs, or those asked for."""
     pairs = only or [(w, n) for n in all_nemeses() for w in all_workloads()]
     known = set(all_workloads())
-    return [Cell(w, n, SENSELESS.get((w, n))) for w, n in pairs if w in known]
+    return [Cell(w, n, NO_PROMISE.get(n) or SENSELESS.get((w, n))) for w, n in pairs if w in known]
 
 
 @dataclass
@@ -122,7 +131,12 @@ class Matrix:
         return None if again else outcome
 
     def _run(self, children: Cells, cell: Cell) -> dict[str, Any]:
-        options = replace(self.options, workload=cell.workload, nemesis=cell.nemesis)
+        options = replace(
+            self.options,
+            workload=cell.workload,
+            nemesis=cell.nemesis,
+            seed=cell.seed(self.options.seed),
+        )
         file = self.folder / f"{cell.name}.json"
         earlier = self._put_aside(cell, file)
         outcome = children.run(options, self.folder / "runs" / cell.name)

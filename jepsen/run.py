@@ -42,7 +42,7 @@ CANNOT_RUN_EXIT = 3
 RECOVERY_LIMIT_S = 45.0
 JOIN_LIMIT_S = 30.0
 SERVICE_LIMIT_S = 12.0
-EXPECTED_ENDS = frozenset({"disk-full", "corrupt"})
+EXPECTED_ENDS = frozenset({"disk-full", "corrupt", "corrupt-db"})
 """Nemeses under which a server may end by itself: going on would be the fault."""
 
 
