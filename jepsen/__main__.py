@@ -12,12 +12,23 @@ import click
 
 from jepsen.catching import find, table
 from jepsen.controls import CONTROLS
-from jepsen.matrix import CORE, PARALLEL, Matrix, cells, line, passed, summary
+from jepsen.matrix import CORE, PARALLEL, Matrix, cells, line, passed
+from jepsen.matrix import summary as table_of
 from jepsen.nodes.ledger import clean as clean_up
 from jepsen.nodes.machine import lacking
 from jepsen.recheck import recheck
-from jepsen.run import CANNOT_RUN_EXIT, CannotRun, Options, execute
+from jepsen.run import (
+    CANNOT_RUN_EXIT,
+    REPOSITORY,
+    CannotRun,
+    Options,
+    commit,
+    execute,
+    results_directory,
+)
+from jepsen.summary import NOT_RUN, page, read_outcomes
 
+PAGE = REPOSITORY / "docs" / "jepsen.md"
 PRODUCTS = click.Choice(["dqlite", "etcd", "etcd-debian"])
 
 
@@ -92,7 +103,7 @@ def matrix(
         click.echo(text)
     options = Options(workload="", product=product_name, **fields)  # type: ignore[arg-type]
     outcomes = Matrix(options, parallel, resume, again_failed, click.echo).run(chosen)
-    click.echo(summary(outcomes))
+    click.echo(table_of(outcomes))
     sys.exit(0 if passed(outcomes) else 1)
 
 
@@ -117,6 +128,19 @@ def check(outcomes: tuple[Path, ...], check_limit_s: float) -> None:
     for outcome in checked:
         click.echo(line(outcome))
     sys.exit(0 if passed(checked) else 1)
+
+
+@main.command()
+@click.option("--results", type=click.Path(exists=True, path_type=Path), help="A matrix's folder.")
+@click.option("--out", type=click.Path(path_type=Path), default=PAGE, show_default=True)
+def summary(results: Path | None, out: Path) -> None:
+    """Write the page about a matrix: by default that of this commit."""
+    folder = results or results_directory() / "matrix" / f"dqlite-{commit()}"
+    outcomes = read_outcomes(folder)
+    out.write_text(page(outcomes))
+    click.echo(f"{out}: {folder}")
+    whole = all(each.get("skipped") != NOT_RUN for each in outcomes)
+    sys.exit(0 if whole and passed(outcomes) else 1)
 
 
 @main.command()

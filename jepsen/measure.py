@@ -63,7 +63,7 @@ def availability(events: Sequence[Event], operations: Sequence[Operation]) -> di
         asked = operation.invocation.time_ns
         faulty = any(fault.start_ns <= asked < fault.stop_ns for fault in faults)
         (during if faulty else calm)[operation.is_ok] += 1
-    recovery = [time for fault in faults if (time := _recovery_s(fault.stop_ns, operations))]
+    recovery = recoveries_s(faults, operations)
     return {
         "faults": len(faults),
         "ok_share_during_faults": _share(during),
@@ -71,6 +71,12 @@ def availability(events: Sequence[Event], operations: Sequence[Operation]) -> di
         "recovery_median_s": round(statistics.median(recovery), 3) if recovery else None,
         "recovery_max_s": round(max(recovery), 3) if recovery else None,
     }
+
+
+def recoveries_s(faults: Iterable[Window], operations: Sequence[Operation]) -> list[float]:
+    """Return the time to recover from each fault after which anything was answered."""
+    times = [_recovery_s(fault.stop_ns, operations) for fault in faults]
+    return [time for time in times if time is not None]
 
 
 def _share(counted: Counter[bool]) -> float | None:
