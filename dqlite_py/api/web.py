@@ -12,6 +12,7 @@ from dqlite_py.http.web import WebRequest, WebResponse
 PLAIN_TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
 ANY_ORIGIN = ("*",)
+PAGE_BODY_BYTES = 64 * 1024  # pages want none, but a client may send one
 
 # etcd's, to the letter: browsers compare them with what a script wants to send.
 CORS_METHODS = "POST, GET, OPTIONS, PUT, DELETE"
@@ -72,6 +73,7 @@ class WebApp:
         if self._gateway is not None and self._gateway.serves(request.path):
             await self._gateway(request, response)
         else:
+            await request.read(PAGE_BODY_BYTES)  # so that no answer overtakes its request
             await send(response, await self._page(request))
 
     async def _page(self, request: WebRequest) -> Answer:

@@ -137,13 +137,13 @@ class Arriving(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand the connection to who speaks its protocol, as soon as that is clear."""
         self._first += data
-        known = self._first[: len(frames.PREFACE)]
-        if len(known) < TOLD_APART_BYTES and frames.PREFACE.startswith(known):
-            return
         transport = self._transport
         assert transport is not None
+        speaks_h2 = self._speaks_h2(transport)
+        if speaks_h2 is None:
+            return
         served: H2Protocol | _Http1
-        if frames.PREFACE.startswith(known):
+        if speaks_h2:
             served = self._h2(transport)
             protocol: asyncio.Protocol = served
         else:
@@ -177,6 +177,17 @@ class Arriving(asyncio.Protocol):
         """Close a connection that says nothing."""
         if now_s - self._since_s > FIRST_BYTES_S:
             self.abort(Ending.SLOW_WRITER)
+
+    def _speaks_h2(self, transport: asyncio.Transport) -> bool | None:
+        """Return None if that is not clear yet; a protocol agreed on under TLS is (ALPN)."""
+        tls = transport.get_extra_info("ssl_object")
+        agreed = tls.selected_alpn_protocol() if tls is not None else None
+        if agreed is not None:
+            return bool(agreed == "h2")
+        known = self._first[: len(frames.PREFACE)]
+        if not frames.PREFACE.startswith(known):
+            return False
+        return True if len(known) >= TOLD_APART_BYTES else None
 
     def _h2(self, transport: asyncio.Transport) -> H2Protocol:
         port = self._port

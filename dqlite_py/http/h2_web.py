@@ -167,7 +167,9 @@ def _request(head: RequestHead, chunks: AsyncIterator[bytes], *, secure: bool) -
     headers: dict[str, str] = {}
     for name_bytes, value_bytes in head.fields:
         name, value = name_bytes.decode("ascii"), value_bytes.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        # Cookies may come in pieces, and have a separator of their own (RFC 9113 section 8.2.3).
+        between = "; " if name == "cookie" else ", "
+        headers[name] = f"{headers[name]}{between}{value}" if name in headers else value
     if head.authority:
         headers.setdefault("host", head.authority.decode("latin-1"))
     path, _, query = head.path.decode("latin-1").partition("?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import TypeVar
 
 import pytest
@@ -13,11 +12,6 @@ from tests.kit.products import has_etcd, under_test
 from tests.kit.toolchains import NotBuilt
 
 T = TypeVar("T")
-
-
-def grpcio_serves() -> bool:
-    """Tell whether the client port is grpcio's, which speaks gRPC and nothing else."""
-    return under_test().name == "dqlite" and find_spec("dqlite_py.api.grpc_adapter") is not None
 
 
 @pytest.fixture(scope="package")

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from dqlite_py.pb import rpc_pb2 as rpc
-from tests.interop.conftest import grpcio_serves
 from tests.kit.pki import Authority
 from tests.kit.processes import ServerProcess, run
 from tests.kit.products import under_test
@@ -28,8 +27,6 @@ PROTOCOL = {"http/1.1": "1.1", "h2c": "2", "h2": "2"}
 @pytest.fixture(autouse=True)
 def _has_curl(built: Callable[..., str]) -> None:
     built(lambda: debian_program("curl", "curl"))
-    if grpcio_serves():
-        pytest.skip("grpcio's server speaks gRPC only on the client port")
 
 
 @pytest.fixture(scope="module")
