@@ -26,8 +26,8 @@ answer: a guard that did not hold, a lease that was gone.
 """
 AVAILABILITY_TEXT = """\
 Shares of the operations asked for while a fault was on, and at other times. Answered: ok, or
-refused for a reason of the request's own. Recovery: from the end of a fault, when links are whole and
-processes started (one that was killed is not ready yet), to the first answer to something asked
+refused for a reason of the request's own. Recovery: from the end of a fault, when links are whole
+and processes started (one that was killed is not ready yet), to the first answer to something asked
 after it.
 """
 AVAILABILITY_COLUMNS = (
