@@ -166,7 +166,7 @@ class Http1Protocol(asyncio.Protocol):
         usable = not exchange.close_after and not body.unusable and await body.skip()
         reusable = usable and self._is_reusable()
         if not reusable:
-            await self._wire.linger()
+            await self._linger()
         self._exchange = None
         return reusable
 
@@ -241,7 +241,11 @@ class Http1Protocol(asyncio.Protocol):
         if answer:
             await self._wire.write(answer)
             self._observer.answered(status)
-            await self._wire.linger()
+            await self._linger()
+
+    async def _linger(self) -> None:
+        unread = self._connection.their_state in {h11.SEND_BODY, h11.ERROR}
+        await self._wire.linger(unread=unread or self._wire.has_input)
 
 
 class _Silence:

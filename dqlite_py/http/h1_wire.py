@@ -120,15 +120,19 @@ class Wire:
         if self._lost.is_set():
             raise asyncio.CancelledError
 
-    async def linger(self) -> None:
+    async def linger(self, *, unread: bool) -> None:
         """Let the client read what was sent though it may still be sending itself.
 
-        Closing at once would make the kernel answer the unread bytes with a reset, which destroys
-        answers under way.
+        Closing with something ``unread`` would make the kernel answer it with a reset, which
+        destroys answers under way. Without half-closed connections, as under TLS, the client is
+        waited for only then.
         """
-        if self._ended or not self._transport.can_write_eof():
+        if self._ended:
             return
-        self._transport.write_eof()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        elif not unread:
+            return
         try:
             async with asyncio.timeout(self._limits.linger_s):
                 while not self._ended:

@@ -43,6 +43,7 @@ class Site:
             self._handle, LIMITS, owner, self._report, secure, observer=self
         )
         self.transport = FakeTransport(self.protocol, extra)
+        self.transport.secure = secure
         self.transport.connect()
 
     async def _handle(self, request: WebRequest, response: WebResponse) -> None:

@@ -110,6 +110,16 @@ def test_connection_close_is_obeyed() -> None:
     serving(scenario)
 
 
+def test_under_tls_a_last_answer_closes_at_once() -> None:
+    async def scenario(site: Site) -> None:
+        await site.send(get("/a", "connection: close"))
+        assert site.answers()[0].body == b"/a"
+        assert site.transport.lost
+        assert not site.transport.aborted
+
+    serving(scenario, secure=True)
+
+
 def test_the_target_and_the_headers_are_taken_apart() -> None:
     async def scenario(site: Site) -> None:
         await site.send(get("http://other/p%20q?a=1&b=2?", "X-Twice: 1", "x-twice: 2"))

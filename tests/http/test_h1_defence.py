@@ -58,6 +58,28 @@ def test_the_rest_of_a_refused_request_is_read_so_that_the_client_sees_why() -> 
     serving(scenario)
 
 
+def test_under_tls_the_rest_is_read_before_closing() -> None:
+    async def scenario(site: Site) -> None:
+        await site.send(b"nonsense\r\n\r\n", b"more")
+        assert site.answers()[0].status == 400
+        assert not site.transport.closing
+        await asyncio.sleep(1.5)
+        assert site.transport.lost
+        assert not site.transport.aborted
+
+    serving(scenario, secure=True)
+
+
+def test_under_tls_the_end_of_the_input_is_the_end() -> None:
+    async def scenario(site: Site) -> None:
+        await site.send(get("/", "transfer-encoding: chunked", method="POST"))
+        site.transport.end()
+        await settle()
+        assert site.transport.lost
+
+    assert serving(scenario, echo, secure=True).reports == []
+
+
 def test_a_request_ending_in_its_header_is_refused() -> None:
     async def scenario(site: Site) -> None:
         await site.send(b"GET / HT")

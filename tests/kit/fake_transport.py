@@ -14,6 +14,7 @@ class FakeTransport(asyncio.Transport):
     def __init__(self, protocol: Any, extra: dict[str, Any] | None = None) -> None:
         super().__init__(extra)
         self.protocol = protocol
+        self.secure = False  # TLS has no half-closed connections
         self.sent = bytearray()  # what the peer has taken
         self.unsent = bytearray()
         self.stalled = False
@@ -45,7 +46,7 @@ class FakeTransport(asyncio.Transport):
         return len(self.unsent)
 
     def can_write_eof(self) -> bool:
-        return True
+        return not self.secure
 
     def write_eof(self) -> None:
         self.ended = True
