@@ -285,3 +285,33 @@ def test_snapshot_without_this_member_is_refused() -> None:
         cluster.deliver(Message(MessageKind.SNAP, to=3, from_=1, term=2, snapshot=snapshot))
         (answer,) = cluster.take(of_kind(MessageKind.APP_RESP))
         assert (answer.index, cluster[3].conf_state.voters) == (1, (1, 2, 3))
+
+
+def test_leaving_a_joint_configuration_waits_for_a_transfer_to_end() -> None:
+    cluster = Cluster()
+    leader = cluster.elect(1)
+    cluster.isolate(3)
+    changes = (ConfChangeSingle(ConfChangeKind.ADD_LEARNER_NODE, 4),)
+    leader.propose_conf_change(ConfChangeV2(ConfChangeTransition.JOINT_IMPLICIT, changes))
+    leader.transfer_leader(3)
+    cluster.settle()
+    assert leader.conf_state.voters_outgoing == (1, 2, 3)
+    assert "LeavingJointDelayed" in {type(event).__name__ for event in cluster.events}
+    cluster.heal()
+    cluster.tick(1, 10)
+    cluster.settle(lambda m: m.kind != MessageKind.TIMEOUT_NOW)
+    assert (leader.conf_state.voters_outgoing, leader.conf_state.learners) == ((), (4,))
+
+
+def test_second_snapshot_that_comes_during_the_first_one_is_the_one_that_counts() -> None:
+    cluster = Cluster()
+    cluster.slow_disks.add(3)
+    for index, voters in ((9, (1, 2, 3)), (12, (1, 3))):
+        snapshot = Snapshot(index, 1, ConfState(voters))
+        cluster.deliver(Message(MessageKind.SNAP, to=3, from_=1, term=2, snapshot=snapshot))
+    assert cluster.storages[3].snapshot().index == 1
+    while cluster.storages[3].snapshot().index == 1:
+        cluster.finish_writes(3, 1)
+    assert (cluster[3].applied, cluster[3].conf_state.voters) == (9, (1, 3))
+    cluster.finish_writes(3)
+    assert (cluster[3].applied, cluster[3].conf_state.voters) == (12, (1, 3))
