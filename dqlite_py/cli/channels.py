@@ -18,6 +18,7 @@ from dqlite_py.system.tls.authority import (
 )
 from dqlite_py.system.tls.contexts import TlsFiles, client_context
 
+UNIX_HOST = "localhost"
 MAX_RESPONSE_BYTES = 2**31 - 1
 
 
@@ -84,6 +85,9 @@ class Target:
             raise CallRefused(str(error)) from None
         except (NotTrusted, OSError) as error:
             raise CallRefused(f"{self}: {error}") from None
+        if self.is_unix:
+            # A path is in no certificate; whoever may connect to the socket is on this machine.
+            options.append(("grpc.ssl_target_name_override", UNIX_HOST))
         pair = (_content(files.key), _content(files.certificate))
         credentials = grpc.ssl_channel_credentials(authorities, *pair)
         return grpc.secure_channel(name, credentials, options=options)

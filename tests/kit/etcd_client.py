@@ -79,9 +79,13 @@ def translated(error: grpc.RpcError) -> Refused:
 class EtcdClient:
     """Calls to the member at ``address`` (host:port); safe to share between threads."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
         self.address = address
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = (
+            grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+            if credentials is None
+            else grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+        )
         self._stubs: dict[str, Any] = {}
         for method, (service, _, response) in UNARY.items():
             self._stubs[method] = self._channel.unary_unary(

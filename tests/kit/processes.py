@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, TypeVar
 
+import grpc
+
 from tests.kit.etcd_client import EtcdClient, Refused
 from tests.kit.ports import free_ports
 from tests.kit.products import READY_TEXT, TOKEN, Address, Dqlite, Options, Product
@@ -63,6 +65,7 @@ class ServerProcess:
         self.started_s = 0.0
         self._starts = 0
         self._client: EtcdClient | None = None
+        self.credentials: grpc.ChannelCredentials | None = None  # None: in the clear
 
     @property
     def pid(self) -> int:
@@ -85,7 +88,7 @@ class ServerProcess:
     def client(self) -> EtcdClient:
         """A connection to this member, made on first use and kept over restarts."""
         if self._client is None:
-            self._client = EtcdClient(self.address.client)
+            self._client = EtcdClient(self.address.client, self.credentials)
         return self._client
 
     def start(self, *, wait: bool = True, command: list[str] | None = None) -> None:
