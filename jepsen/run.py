@@ -311,6 +311,7 @@ class Run:
             "logs_with_tracebacks": bad_logs,
             "ran_s": round(ran_s, 1),
             "cpu_s": cpu_s(),
+            "load_average": round(os.getloadavg()[0], 1),
             "seconds": round(time.monotonic() - began_s, 1),
             "history": str(self.directory / "history.jsonl"),
         }

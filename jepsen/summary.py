@@ -127,7 +127,18 @@ def _about(ran: Sequence[Mapping[str, Any]]) -> str:
 - Server at commit {_values(ran, "commit")}, tester at {_values(ran, "tester_commit")}; {when}.
 - {described()}; network: {_values(ran, "network")}; {_values(ran, "clients")} clients, of whom
   {_values(ran, "rate_per_s")} operations a second together were wanted in each cell.
+- {_load(ran)}
 - Made by `python -m jepsen summary`."""
+
+
+def _load(ran: Iterable[Mapping[str, Any]]) -> str:
+    """Say how busy the machine was: what waits for a processor answers late."""
+    loads = sorted(each["load_average"] for each in ran if "load_average" in each)
+    if not loads:
+        return "How busy the machine was is not known."
+    return f"Load average at the end of the cells: median {statistics.median(loads):.1f}, most " + (
+        f"{loads[-1]:.1f}."
+    )
 
 
 def _grid(ran: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -53,6 +53,7 @@ def outcome(folder: Path, workload: str, nemesis: str, verdict: str, **more: Any
         "clients": 12,
         "rate_per_s": 120.0,
         "network": "namespaces",
+        "load_average": 2.5,
         "history": history(folder / f"{workload}.{nemesis}.jsonl"),
     }
     (folder / f"{workload}.{nemesis}.json").write_text(json.dumps(fields | more))
@@ -64,6 +65,7 @@ def test_shares_and_recovery_come_from_the_histories(tmp_path: Path) -> None:
     text = page(read_outcomes(tmp_path))
     assert "| `kill-one` | 2 | 12 | 2 | 33.3 % | 66.7 % | 66.7 % | 0.50 | 0.50 | 0.50 |" in text
     assert "**2 cells** of 60 seconds, **12 operations**" in text
+    assert "median 2.5, most 2.5" in text
     assert "| `kill-one` | 6 / 3 | 6 / 3 | 12 |" in text
 
 
