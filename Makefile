@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 JEPSEN := $(VENV)/.jepsen-installed
 
-.PHONY: help venv demo test lint transcripts sim mutants jepsen proto bench clean
+.PHONY: help venv demo test lint transcripts sim mutants coverage jepsen proto bench clean
 
 help:
 	@echo "make demo         three servers on this machine, a guided tour (installs what it needs)"
@@ -18,6 +18,7 @@ help:
 	@echo "make transcripts  the Raft core against etcd-io/raft's transcripts"
 	@echo "make sim          the long random workloads; SIM='--seeds 2000 --minutes 600' for more"
 	@echo "make mutants      break the code in many ways, one at a time: some test must notice each"
+	@echo "make coverage     the branches of the consensus and what carries it that no test takes"
 	@echo "make jepsen       ten minutes of faults on real servers, and what they broke"
 	@echo "make bench        throughput and latency beside the real etcd"
 	@echo "make proto        generate dqlite_py/pb again after a change in proto/"
@@ -63,6 +64,9 @@ sim: $(DEV)
 
 mutants: $(DEV)
 	$(BIN)/python -m tests.mutants
+
+coverage: $(DEV)
+	$(BIN)/python -m tests.branches
 
 jepsen: $(JEPSEN)
 	$(BIN)/python -m jepsen matrix --core --seconds $(SECONDS_A_CELL) --report
