@@ -136,9 +136,8 @@ def _load(ran: Iterable[Mapping[str, Any]]) -> str:
     loads = sorted(each["load_average"] for each in ran if "load_average" in each)
     if not loads:
         return "How busy the machine was is not known."
-    return f"Load average at the end of the cells: median {statistics.median(loads):.1f}, most " + (
-        f"{loads[-1]:.1f}."
-    )
+    middle, most = statistics.median(loads), loads[-1]
+    return f"Load average at the end of the cells: median {middle:.1f}, most {most:.1f}."
 
 
 def _grid(ran: Sequence[Mapping[str, Any]]) -> list[str]:
