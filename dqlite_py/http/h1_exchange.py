@@ -36,7 +36,7 @@ class Body:
 
     async def __anext__(self) -> bytes:
         if self._connection.they_are_waiting_for_100_continue and not self.answer_begun:
-            proceed = h11.InformationalResponse(status_code=100, headers=[])
+            proceed = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
             await self._wire.write(self._connection.send(proceed) or b"")
         while self._connection.their_state is h11.SEND_BODY:
             try:
