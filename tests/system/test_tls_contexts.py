@@ -264,3 +264,34 @@ def test_a_policy_bounds_versions_and_ciphers(run, ca: Authority) -> None:
                 await ask(port, client_context(files(None, ca), policy=newer))
 
     run(main())
+
+
+def test_handshakes_under_way_are_bounded_and_give_their_room_back(run, ca: Authority) -> None:
+    refusals = Refusals("client", handshakes_max=2)
+    server = server_context(files(ca.issue("server"), ca), verify_clients=False, refusals=refusals)
+    client = client_context(files(None, ca))
+
+    async def main() -> None:
+        async with echoing(server) as port:
+            for _ in range(5):
+                await ask(port, client)  # those that are over do not count
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            # Accepting takes its time: refused once both silent ones are in.
+            async with asyncio.timeout(10):
+                while True:
+                    try:
+                        await ask(port, client)
+                    except (ssl.SSLError, ConnectionError):
+                        break
+            for _, writer in silent:
+                writer.transport.abort()
+            async with asyncio.timeout(10):
+                while True:
+                    try:
+                        await ask(port, client)
+                    except (ssl.SSLError, ConnectionError):
+                        continue
+                    break
+
+    run(main())
+    assert refusals.total >= 1

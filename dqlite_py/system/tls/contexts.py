@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dqlite_py.errors import StartRefused
-from dqlite_py.system.tls.refusals import Refusals, why
+from dqlite_py.system.tls.refusals import TOO_MANY, Refusals, why
 
 log = logging.getLogger(__name__)
 
@@ -187,20 +187,25 @@ def client_context(
 
 
 class _ReportingObject(ssl.SSLObject):
-    """One connection's TLS; tells the context's observer why a handshake failed."""
+    """One connection's TLS; tells the port's observer how its handshake ends."""
 
     def do_handshake(self) -> None:
         """Go on with the handshake; raises as its base does."""
+        context = self.context
+        refusals = context.refusals if isinstance(context, _ServingContext) else None
+        if refusals is not None and not refusals.admits(self):
+            raise ssl.SSLError(TOO_MANY)
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            # asyncio keeps such errors to itself.
-            context = self.context
-            if isinstance(context, _ServingContext) and context.refusals is not None:
-                context.refusals.note(why(error))
+            if refusals is not None:
+                refusals.over(self)
+                refusals.note(why(error))  # asyncio keeps such errors to itself
             raise
+        if refusals is not None:
+            refusals.over(self)
 
 
 class _ServingContext(ssl.SSLContext):

@@ -1,4 +1,4 @@
-"""Failed handshakes as lines that an operator can act on, and not too many of them."""
+"""Handshakes under way, bounded, and failed ones as lines that an operator can act on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
+from weakref import WeakSet
 
 log = logging.getLogger(__name__)
 
 LINE_INTERVAL_S = 1.0
+HANDSHAKES_MAX = 256
 
 # OpenSSL's reasons for what goes wrong in practice.
 _REASONS = {
@@ -26,6 +28,8 @@ _REASONS = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the other side asks for a client certificate",
 }
 
+TOO_MANY = "too many handshakes are under way"
+
 
 def why(error: ssl.SSLError) -> str:
     """Return one line that says what OpenSSL found."""
@@ -40,12 +44,13 @@ def why(error: ssl.SSLError) -> str:
 
 
 class Refusals:
-    """Counts failed handshakes of one port and logs at most one line a second.
+    """What goes wrong at one port: counts it and logs at most one line a second.
 
     Args:
         port: what the port is for, as in ``client`` or ``peer``.
         counted: called for each failure, for a metric.
         now_s: monotonic seconds.
+        handshakes_max: handshakes that may be under way; one more is refused.
     """
 
     def __init__(
@@ -53,13 +58,34 @@ class Refusals:
         port: str,
         counted: Callable[[], None] | None = None,
         now_s: Callable[[], float] = time.monotonic,
+        handshakes_max: int = HANDSHAKES_MAX,
     ) -> None:
         self._port = port
         self._counted = counted
         self._now_s = now_s
+        self._handshakes_max = handshakes_max
         self._next_line_s = float("-inf")
         self._untold = 0
+        # Weak, because whoever hangs up or takes too long is dropped by the event loop, silently.
+        self._under_way: WeakSet[ssl.SSLObject] = WeakSet()
         self.total = 0
+
+    def admits(self, handshake: ssl.SSLObject) -> bool:
+        """Tell whether a handshake may go on; one too many may not, and is noted.
+
+        Nothing else bounds connections before their handshake is over.
+        """
+        if handshake in self._under_way:
+            return True
+        if len(self._under_way) >= self._handshakes_max:
+            self.note(TOO_MANY)
+            return False
+        self._under_way.add(handshake)
+        return True
+
+    def over(self, handshake: ssl.SSLObject) -> None:
+        """It has succeeded or failed."""
+        self._under_way.discard(handshake)
 
     def note(self, reason: str) -> None:
         """Take one failure; never raises."""
