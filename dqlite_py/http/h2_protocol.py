@@ -22,6 +22,7 @@ from dqlite_py.http.web import WebHandler
 LEAVING_PING = b"leaving!"
 ALIVE_PING = b"alive?\x00\x00"
 CONTROL_BYTES = 256 * 1024  # written and not yet taken by the peer, beyond which we stop reading
+TURN_BYTES = 16 * 1024  # of one peer, before others have their turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class H2Protocol(asyncio.Protocol):
         self._flushing = False
         self._leaving = False
         self._reading = True
+        self._unread = b""  # came, and waits for its turn
         now_s = self.loop.time()
         self._heard_s = now_s  # when the peer last said anything
         self._stalled_since_s: float | None = None
@@ -83,7 +85,33 @@ class H2Protocol(asyncio.Protocol):
         self.wrote()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the state machine and send what it answers."""
+        """Feed the state machine and send what it answers.
+
+        What one read brings can be a thousand small requests: the others would wait for all of
+        them, so it is fed in turns.
+        """
+        if self._unread:
+            self._unread += data
+            return
+        if len(data) > TURN_BYTES:
+            self._unread = data[TURN_BYTES:]
+            data = data[:TURN_BYTES]
+            self._pause_reading()
+            self.loop.call_soon(self._next_turn)
+        self._feed(data)
+
+    def _next_turn(self) -> None:
+        if self._transport is None or self.connection.dead:
+            self._unread = b""
+            return
+        data, self._unread = self._unread[:TURN_BYTES], self._unread[TURN_BYTES:]
+        if self._unread:
+            self.loop.call_soon(self._next_turn)
+        elif self.connection.sender.room:
+            self._resume_reading()
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         now_s = self.loop.time()
         self._heard_s = now_s
         self._pinged_s = None
@@ -110,9 +138,8 @@ class H2Protocol(asyncio.Protocol):
         """Send what was held back."""
         self.connection.sender.room = True
         self._stalled_since_s = None
-        if not self._reading and self._transport is not None:
-            self._reading = True
-            self._transport.resume_reading()
+        if not self._unread:
+            self._resume_reading()
         self.connection.pump()
         self._flush()
 
@@ -246,9 +273,19 @@ class H2Protocol(asyncio.Protocol):
             connection.pump()
         if self._leaving and not connection.streams and not connection.dead:
             self._close_when_left()
-        elif self._reading and transport.get_write_buffer_size() > CONTROL_BYTES:
+        elif transport.get_write_buffer_size() > CONTROL_BYTES:
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._transport is not None:
             self._reading = False
-            transport.pause_reading()
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        transport = self._transport
+        if not self._reading and transport is not None and not transport.is_closing():
+            self._reading = True
+            transport.resume_reading()
 
     def _close_when_left(self) -> None:
         """Close once the client knows that we leave and nothing is left to serve."""

@@ -34,7 +34,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.mark.parametrize("section", FEWEST_CASES)
-@pytest.mark.parametrize("transport", ["clear", "tls"])
+@pytest.mark.parametrize("transport", ["clear", pytest.param("tls", marks=pytest.mark.long)])
 def test_every_case_of_h2spec_passes(
     transport: str,
     section: str,

@@ -22,6 +22,7 @@ from dqlite_py.http.h2.settings import H2Limits
 from dqlite_py.http.h2.stream import Stream
 
 MAX_REASON_BYTES = 200
+BOMB_TIMES = 4  # as many times what was announced, a header list is an attack and no mistake
 MOST_FRAME_BYTES = 16_384  # larger ones would let one stream hold up the others
 
 
@@ -213,8 +214,10 @@ class Connection:
         fields: Fields | None = None
         try:
             fields = self._decoder.decode(block)
-        except HeaderListTooLarge:
-            pass  # told to the peer below, once the stream's state is known
+        except HeaderListTooLarge as error:
+            # A little too much is told to the peer below, once the stream's state is known.
+            if error.size_bytes > BOMB_TIMES * error.most_bytes:
+                raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "a header bomb") from None
         except HeaderBlockError as error:
             raise ConnectionBroken(ErrorCode.COMPRESSION_ERROR, str(error)) from None
         stream = self.streams.get(stream_id)
