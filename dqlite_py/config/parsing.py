@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dqlite_py.config.endpoint import ALL_SCHEMES, Endpoint
-from dqlite_py.config.security import CIPHER_SUITES
+from dqlite_py.config.security import CIPHER_SUITES, CIPHER_SUITES_OF_1_3
 from dqlite_py.errors import InvalidSetting
 
 Parse = Callable[[str, Any], Any]
@@ -93,9 +93,11 @@ def one_of(choices: Sequence[str], *, optional: bool = False) -> Callable[[str, 
 
 
 def cipher_suites(setting: str, value: Any) -> tuple[str, ...]:
-    """Return OpenSSL's names of cipher suites given by etcd's."""
+    """Return OpenSSL's names of cipher suites given by etcd's; those of TLS 1.3 are no choice."""
     found = []
     for name in listed(setting, value):
+        if name in CIPHER_SUITES_OF_1_3:
+            continue
         if name not in CIPHER_SUITES:
             raise InvalidSetting(setting=setting, reason=f"unexpected TLS cipher suite {name!r}")
         found.append(CIPHER_SUITES[name])

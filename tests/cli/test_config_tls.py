@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 
 from dqlite_py.config import Endpoint, SecurityConfig, ServerConfig, load, warnings
+from dqlite_py.config.security import CIPHER_SUITES
 from dqlite_py.errors import InvalidSetting
 
 
@@ -99,6 +102,16 @@ def test_cipher_suites_are_given_by_etcds_names() -> None:
         "ECDHE-RSA-AES128-GCM-SHA256",
         "ECDHE-ECDSA-AES256-GCM-SHA384",
     )
+    assert settings(cipher_suites=f"TLS_AES_128_GCM_SHA256,{names}").security.ciphers == (
+        settings(cipher_suites=names).security.ciphers
+    )
+
+
+@pytest.mark.parametrize("name", CIPHER_SUITES.values())
+def test_openssl_has_every_suite_that_is_taken(name: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(name)
+    assert name in [one["name"] for one in context.get_ciphers()]
 
 
 def test_urls_without_tls_beside_certificates_are_warned_of() -> None:
