@@ -12,7 +12,7 @@ from dqlite_py.http.h2.errors import ErrorCode
 from dqlite_py.http.h2.request_head import RequestHead
 from dqlite_py.http.h2.stream import Stream
 from dqlite_py.http.owner import TaskOwner
-from dqlite_py.http.web import BodyTooLarge, WebHandler, WebRequest
+from dqlite_py.http.web import BodyTooLarge, BodyUnusable, WebHandler, WebRequest
 
 QUEUE_BYTES = 64 * 1024
 
@@ -122,6 +122,8 @@ class H2WebCall:
             raise
         except BodyTooLarge as error:
             await self._refuse(413, str(error))
+        except BodyUnusable as error:
+            await self._refuse(error.status, error.reason)
         except Exception as error:
             self._failed(request.path, error)
             await self._refuse(500, "internal error")

@@ -6,6 +6,7 @@ The handler runs in a task of its own; everything else happens inside the connec
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 from dqlite_py.http.grpc.call_head import CallHead
@@ -39,7 +40,7 @@ class Host(Protocol):
         """The connection has something to send: do it soon."""
 
 
-class GrpcCall:
+class GrpcCall(ABC):
     """The part that all kinds of calls share. Subclasses start the handler."""
 
     __slots__ = (
@@ -73,9 +74,9 @@ class GrpcCall:
 
     # --- from the connection ---
 
+    @abstractmethod
     def body(self, data: bytes, *, ended: bool) -> None:
         """Take a piece of the request."""
-        raise NotImplementedError
 
     def reset(self, code: int) -> None:
         """The client has given the call up, or the connection is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
@@ -67,8 +68,9 @@ class OneRequestCall(GrpcCall):
             return
         self._start(self._run(request))
 
+    @abstractmethod
     async def _run(self, request: Any) -> None:
-        raise NotImplementedError
+        """Run the handler and end the call."""
 
 
 class UnaryCall(OneRequestCall):
