@@ -91,12 +91,21 @@ def test_a_client_without_a_good_certificate_is_refused(
         async with echoing(server) as port:
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 await ask(port, client_context(files(pairs[who], ca)))
+            # The client is told why, too.
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=client_context(files(pairs[who], ca))
+            )
+            with pytest.raises(ssl.SSLError) as alert:
+                await reader.read()
+            assert alert.value.reason is not None
+            assert "ALERT" in alert.value.reason
+            writer.transport.abort()
             # Others are served as before.
             await ask(port, client_context(files(ca.issue("good"), ca)))
 
     run(main())
-    assert len(told) == 1
-    assert re.search(reason, told[0]), told
+    assert len(told) == 2
+    assert all(re.search(reason, one) for one in told), told
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -213,12 +222,19 @@ def test_words_without_tls_are_refused_in_a_line(run, ca: Authority, caplog) -> 
 
     async def main() -> None:
         async with echoing(server) as port:
-            for words in (b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(words)
-                with suppress(ConnectionError):
-                    assert not (await reader.read()).startswith(b"HTTP")
-                writer.transport.abort()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            assert await reader.readline() == b"Client sent an HTTP request to an HTTPS server.\n"
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            assert await closed(reader)
+            writer.transport.abort()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            writer.write_eof()
+            assert await closed(reader)
+            writer.transport.abort()
 
     run(main())
     assert refusals.total == 2
@@ -227,6 +243,13 @@ def test_words_without_tls_are_refused_in_a_line(run, ca: Authority, caplog) -> 
         ("client", "the other side spoke HTTP without TLS")
     ]  # at most one line a second
     assert not any(one.exc_info for one in caplog.records)
+
+
+async def closed(reader: asyncio.StreamReader) -> bool:
+    """Read to the end; return True however it comes."""
+    with suppress(ConnectionError):
+        await reader.read()
+    return True
 
 
 @pytest.mark.parametrize(

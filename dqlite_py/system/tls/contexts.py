@@ -50,6 +50,13 @@ class TlsPolicy:
             context.set_ciphers(":".join(self.ciphers))
 
 
+_NOT_HTTP_TEXT = b"Client sent an HTTP request to an HTTPS server.\n"
+NOT_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(_NOT_HTTP_TEXT), _NOT_HTTP_TEXT)
+)
+"""The answer to HTTP without TLS; the words are those of Go's server, and so etcd's."""
+
 DEFAULT_POLICY = TlsPolicy()
 
 
@@ -187,12 +194,22 @@ def client_context(
 
 
 class _ReportingObject(ssl.SSLObject):
-    """One connection's TLS; tells the port's observer how its handshake ends."""
+    """One connection's TLS; tells the port's observer, and the client, how its handshake ends."""
+
+    outgoing: ssl.MemoryBIO
+    failed: ssl.SSLError | None = None
 
     def do_handshake(self) -> None:
-        """Go on with the handshake; raises as its base does."""
+        """Go on with the handshake; raises as its base does, perhaps one call late.
+
+        Event loops drop what is still to be sent when this fails. So while there is something, an
+        alert that says why, it asks for more instead, upon which they send; the client then hangs
+        up, or has its time for handshakes.
+        """
         context = self.context
         refusals = context.refusals if isinstance(context, _ServingContext) else None
+        if self.failed is not None:
+            raise self.failed
         if refusals is not None and not refusals.admits(self):
             raise ssl.SSLError(TOO_MANY)
         try:
@@ -200,9 +217,13 @@ class _ReportingObject(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
+            self.failed = error
             if refusals is not None:
-                refusals.over(self)
-                refusals.note(why(error))  # asyncio keeps such errors to itself
+                refusals.note(why(error))  # event loops keep such errors to themselves
+            if error.reason == "HTTP_REQUEST":
+                self.outgoing.write(NOT_HTTP)
+            if self.outgoing.pending:
+                raise ssl.SSLWantReadError from error
             raise
         if refusals is not None:
             refusals.over(self)
@@ -213,6 +234,15 @@ class _ServingContext(ssl.SSLContext):
 
     sslobject_class = _ReportingObject
     refusals: Refusals | None = None
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kwargs: Any
+    ) -> ssl.SSLObject:
+        """Return the TLS of one connection."""
+        made = super().wrap_bio(incoming, outgoing, *args, **kwargs)
+        assert isinstance(made, _ReportingObject)
+        made.outgoing = outgoing
+        return made
 
 
 def _following(
