@@ -42,6 +42,7 @@ class ConnectionLimits:
 
     connections: int = 10_000
     connections_of_address: int = 2_000
+    unsent_bytes: int = 128 * 1024 * 1024  # of answers that clients ask for and do not take
 
 
 class Connections:
@@ -52,6 +53,8 @@ class Connections:
         self._count = count
         self._open: dict[ServedConnection, str] = {}
         self._of_address: Counter[str] = Counter()
+        self._unsent: dict[ServedConnection, int] = {}
+        self._unsent_bytes = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -75,6 +78,7 @@ class Connections:
 
     def remove(self, connection: ServedConnection) -> None:
         """Forget a closed connection."""
+        self._unsent_bytes -= self._unsent.pop(connection, 0)
         address = self._open.pop(connection, None)
         if address is not None:
             self._of_address[address] -= 1
@@ -82,6 +86,23 @@ class Connections:
                 del self._of_address[address]
             if not self._open:
                 self._empty.set()
+
+    def holds(self, connection: ServedConnection, unsent_bytes: int) -> None:
+        """Take note of what waits for a connection's windows.
+
+        A client that opens no window makes us hold every answer that it asks for. When that is
+        too much in sum, the connection that holds the most is ended.
+        """
+        unsent = self._unsent
+        if not unsent_bytes and connection not in unsent:
+            return
+        self._unsent_bytes += unsent_bytes - unsent.pop(connection, 0)
+        if unsent_bytes:
+            unsent[connection] = unsent_bytes
+        if self._unsent_bytes > self._limits.unsent_bytes:
+            worst = max(unsent, key=unsent.__getitem__)
+            self._unsent_bytes -= unsent.pop(worst)
+            worst.abort(Ending.SLOW_READER)
 
     async def emptied(self) -> None:
         """Wait until no connection is open."""

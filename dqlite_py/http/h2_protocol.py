@@ -271,6 +271,7 @@ class H2Protocol(asyncio.Protocol):
             if not connection.sender.can_pump:
                 break
             connection.pump()
+        self._connections.holds(self, connection.sender.held_bytes)
         if self._leaving and not connection.streams and not connection.dead:
             self._close_when_left()
         elif transport.get_write_buffer_size() > CONTROL_BYTES:

@@ -11,6 +11,7 @@ from dqlite_py.http.connections import ConnectionLimits, Connections
 from dqlite_py.http.grpc.service import Budget, GrpcLimits, GrpcService
 from dqlite_py.http.h2_protocol import TURN_BYTES, H2Protocol, H2Setting
 from dqlite_py.http.owner import TaskOwner
+from dqlite_py.http.web import WebRequest, WebResponse
 from tests.http.conversation import Conversation
 from tests.kit import raw_h2 as h2
 from tests.kit.fake_transport import FakeTransport
@@ -19,13 +20,13 @@ from tests.kit.fake_transport import FakeTransport
 class Site:
     """Connections of one server on fake transports."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: ConnectionLimits | None = None) -> None:
         self.ended: list[str] = []
-        self.connections = Connections(ConnectionLimits(), self.ended.append)
+        self.connections = Connections(limits or ConnectionLimits(), self.ended.append)
         self.owner = TaskOwner(self._failed)
-        limits = GrpcLimits()
-        service = GrpcService({}, self._failed, self._failed, self._failed, limits, Budget(1 << 20))
-        self.setting = H2Setting(service, self._failed, self._failed)
+        failed = self._failed
+        service = GrpcService({}, failed, failed, failed, GrpcLimits(), Budget(1 << 20))
+        self.setting = H2Setting(service, self._answer, failed)
 
     def connect(self) -> FakeTransport:
         protocol = H2Protocol(
@@ -36,6 +37,12 @@ class Site:
         transport.connect()
         transport.receive(h2.PREFACE + h2.settings())
         return transport
+
+    @staticmethod
+    async def _answer(request: WebRequest, response: WebResponse) -> None:
+        """Send as many bytes as the path says."""
+        await response.start(200, [])
+        await response.write(bytes(int(request.path[1:])))
 
     @staticmethod
     def _failed(*error: Any) -> Any:
@@ -138,3 +145,49 @@ def test_a_header_list_a_little_too_large_resets_its_stream_only() -> None:
         [(h2.GOAWAY, h2.ENHANCE_YOUR_CALM)],  # the compressed block has a limit as well
     )
     assert talk.seen.requests == []
+
+
+def test_the_reader_that_holds_the_most_is_ended_when_all_hold_too_much() -> None:
+    async def scene() -> None:
+        site = Site(ConnectionLimits(unsent_bytes=1_000_000))
+        readers = [site.connect(), site.connect(), site.connect()]
+        for size, reader in zip((300_000, 350_000, 320_000), readers, strict=True):
+            request(reader, size)
+        await settled()
+        assert [reader.closing for reader in readers] == [False, False, False]
+        request(readers[0], 100_000)
+        await settled()
+        assert [reader.closing for reader in readers] == [True, False, False]
+        assert site.ended.count("slow_reader") == 1
+        goaway = h2.parse(bytes(readers[0].sent))[0][-1]
+        assert (goaway.kind, goaway.code) == (h2.GOAWAY, h2.ENHANCE_YOUR_CALM)
+        request(readers[2], 300_000)
+        await settled()
+        assert site.ended.count("slow_reader") == 1, "what the ended connection held is free again"
+
+    asyncio.run(scene())
+
+
+def test_an_answer_counts_whole_until_its_last_byte_is_taken() -> None:
+    talk = Conversation()
+    talk.say(h2.settings((h2.INITIAL_WINDOW_SIZE, 999)), h2.headers(1, end_stream=True))
+    talk.answer(1, bytes(1_000))
+    assert talk.connection.sender.held_bytes >= 1_000
+    talk.say(h2.window_update(1, 1))
+    assert talk.connection.sender.held_bytes == 0
+
+
+def test_what_a_reset_stream_held_is_free() -> None:
+    talk = Conversation()
+    talk.say(h2.settings((h2.INITIAL_WINDOW_SIZE, 0)), h2.headers(1, end_stream=True))
+    talk.answer(1, bytes(1_000))
+    talk.say(h2.rst_stream(1))
+    assert talk.connection.sender.held_bytes == 0
+
+
+def request(reader: FakeTransport, size: int) -> None:
+    """Ask for an answer of that size, and open no window for it."""
+    fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/%d" % size)]
+    stream_id = reader.protocol.connection.last_stream_id + 2 | 1
+    reader.receive(h2.settings((h2.INITIAL_WINDOW_SIZE, 0)))
+    reader.receive(h2.headers(stream_id, fields, end_stream=True))

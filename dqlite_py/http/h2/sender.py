@@ -27,6 +27,7 @@ class Sender:
         "_pings",
         "_round",
         "frame_bytes",
+        "held_bytes",
         "initial_window",
         "out_bytes",
         "room",
@@ -39,6 +40,7 @@ class Sender:
         self._pings = pings
         self._out: list[bytes] = []
         self.out_bytes = 0
+        self.held_bytes = 0  # in memory for what is queued; a piece counts whole until its end
         self._round: deque[Stream] = deque()
         self.window = frames.DEFAULT_WINDOW_BYTES
         self.initial_window = frames.DEFAULT_WINDOW_BYTES
@@ -64,6 +66,7 @@ class Sender:
         """Send a header block after everything that the stream has queued."""
         if stream.queue:
             stream.queue.append(Piece(block, end=end, block=True))
+            self.held_bytes += len(block)
         else:
             self._emit_block(stream, block, end=end)
 
@@ -82,6 +85,7 @@ class Sender:
             return
         stream.queue.append(Piece(payload, end=end, block=False))
         stream.queued_bytes += length
+        self.held_bytes += length
         self._schedule(stream)
 
     def whole(self, stream: Stream, head: bytes, payload: bytes, trailers: bytes) -> None:
@@ -139,6 +143,7 @@ class Sender:
 
     def forget(self, stream: Stream) -> None:
         """Drop what a stream has queued: it was reset. Its turn passes unused."""
+        self.held_bytes -= sum(len(piece.data) for piece in stream.queue)
         stream.queue.clear()
         stream.queued_bytes = 0
 
@@ -167,6 +172,7 @@ class Sender:
         while stream.queue:
             piece = stream.queue[0]
             if piece.block:
+                self.held_bytes -= len(piece.data)
                 stream.queue.popleft()
                 self._emit_block(stream, piece.data, end=piece.end)
                 sent = True
@@ -180,6 +186,7 @@ class Sender:
             stream.queued_bytes -= size
             whole = size == left
             if whole:
+                self.held_bytes -= len(piece.data)
                 stream.queue.popleft()
             self._emit_data(stream, part, end=whole and piece.end)
             sent = True
