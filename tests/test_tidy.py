@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULE_MAX_LINES = 400
 FUNCTION_MAX_LINES = 50
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "base", "misc"}
-DESIGNED = ("cluster", "db", "node", "raft", "storage", "transport", "vfs")
+DESIGNED = ("cluster", "db", "http", "node", "raft", "storage", "transport", "vfs")
 TEXT_SUFFIXES = {".py", ".pyi", ".md", ".toml", ".proto", ".txt", ".sh", ".json", ""}
 # Spelt in pieces so that this file does not find itself.
 MACHINE_PATHS = tuple("/" + name + "/" for name in ("work", "root", "home", "Users"))

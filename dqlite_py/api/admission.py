@@ -46,7 +46,8 @@ class Admission:
         def admitted(request: Any, call: Call) -> Awaitable[Any]:
             if call.metadata:
                 self._check_metadata(call)
-            if self._replica.is_learner and not learner_serves(request):
+            replica = self._replica  # a leader is no learner, and knows the former at once
+            if not replica.is_leader and replica.is_learner and not learner_serves(request):
                 raise NotSupportedForLearner
             return handler(request, call)
 
