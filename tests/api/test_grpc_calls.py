@@ -260,8 +260,7 @@ def test_a_cancelled_stream_cancels_its_handler() -> None:
 
 def test_a_learner_serves_status_and_serializable_range_only() -> None:
     async def scenario(world: Served) -> None:
-        world.replica.is_learner = True
-        world.replica.leader_id = 12
+        world.replica.is_leader, world.replica.is_learner = False, True
         refusal = ("FAILED_PRECONDITION", "etcdserver: rpc not supported for learner")
         assert await refused(world.call(*RANGE)) == refusal
         assert await refused(world.call(*PUT)) == refusal
