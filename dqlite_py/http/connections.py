@@ -42,7 +42,7 @@ class ConnectionLimits:
 
     connections: int = 10_000
     connections_of_address: int = 2_000
-    unsent_bytes: int = 128 * 1024 * 1024  # of answers that clients ask for and do not take
+    unsent_bytes: int = 256 * 1024 * 1024  # of answers whose clients open no window, in sum
 
 
 class Connections:

@@ -69,6 +69,7 @@ class H2Protocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._flushing = False
         self._leaving = False
+        self._counted = False  # why it ends is counted already
         self._reading = True
         self._unread = b""  # came, and waits for its turn
         now_s = self.loop.time()
@@ -170,6 +171,7 @@ class H2Protocol(asyncio.Protocol):
         leaving = ending is Ending.LEAVING
         if not leaving:
             self._connections.ended(ending)
+        self._counted = True
         code = ErrorCode.NO_ERROR if leaving else ErrorCode.ENHANCE_YOUR_CALM
         self.connection.fail(code, ending.value)
 
@@ -243,7 +245,7 @@ class H2Protocol(asyncio.Protocol):
 
     def broken(self, code: ErrorCode, reason: str) -> None:
         """Send the GOAWAY and close."""
-        if code is not ErrorCode.NO_ERROR:
+        if code is not ErrorCode.NO_ERROR and not self._counted:
             self._connections.broken(code)
         if self._transport is not None:
             self._transport.write(self.connection.take())
