@@ -13,7 +13,7 @@ import pytest
 
 from dqlite_py.errors import StartRefused
 from dqlite_py.system.clock import SystemClock
-from dqlite_py.system.network import NetworkTls, TcpNetwork
+from dqlite_py.system.network import NetworkTls, TcpNetwork, TcpStream
 from dqlite_py.system.tls.contexts import TlsFiles, client_context, server_context
 from dqlite_py.system.tls.refusals import Refusals
 from dqlite_py.transport.contract import PeerIdentity, TransportLimits
@@ -173,16 +173,24 @@ def test_https_without_certificates_is_refused_by_name(run) -> None:
 
 
 def test_the_host_dialled_must_be_in_the_members_certificate(run, ca: Authority) -> None:
-    async def main() -> None:
+    async def dial(certified: str, dialled: str) -> None:
         port = next(free_ports())
-        network = TcpNetwork(peer_tls(ca, ca.issue("n1", ["db.example"])))
+        network = TcpNetwork(peer_tls(ca, ca.issue("n1", [certified])))
 
-        async def accept(_stream: object) -> None:
-            raise AssertionError
+        async def accept(stream: TcpStream) -> None:
+            stream.close()
 
         stop = await network.listen([f"https://127.0.0.1:{port}"], accept)
-        with pytest.raises(ConnectionError, match="mismatch"):
-            await network.connect(f"https://127.0.0.1:{port}")
-        stop()
+        try:
+            (await network.connect(f"https://{dialled}:{port}")).close()
+        finally:
+            stop()
+
+    async def main() -> None:
+        await dial("127.0.0.1", "127.0.0.1")
+        await dial("localhost", "localhost")
+        for certified, dialled in (("127.0.0.1", "localhost"), ("localhost", "127.0.0.1")):
+            with pytest.raises(ConnectionError, match="mismatch"):
+                await dial(certified, dialled)
 
     run(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from dqlite_py.setup import settle
 from dqlite_py.storage.datadir import DataDir
 from dqlite_py.system.disk import OsDisk
 from dqlite_py.system.tls.contexts import TlsFiles, client_context
-from tests.kit.pki import Authority
+from tests.kit.pki import Authority, Pair
 from tests.kit.tls_echo import ask, echoing, subject
 
 CLIENT_URL = "https://127.0.0.1:2379"
@@ -68,6 +69,36 @@ def test_clients_are_offered_both_http_versions(datadir: DataDir, ca: Authority)
             for protocol in ("h2", "http/1.1"):
                 spoken = await ask(port, client_context(trusting, alpn=[protocol]))
                 assert spoken.selected_alpn_protocol() == protocol
+
+    asyncio.run(main())
+
+
+def test_clients_are_verified_and_versions_bounded_as_the_settings_say(
+    datadir: DataDir, ca: Authority
+) -> None:
+    known, revoked = ca.issue("known"), ca.issue("revoked")
+    security = secured(
+        datadir,
+        **given_pair(ca),
+        trusted_ca_file=str(ca.path),
+        client_crl_file=str(ca.revoke(revoked)),
+        tls_max_version="TLS1.2",
+        cipher_suites="TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        listen_client_urls=CLIENT_URL,
+    )
+
+    def showing(pair: Pair | None) -> ssl.SSLContext:
+        shown = () if pair is None else (str(pair.certificate), str(pair.key))
+        return client_context(TlsFiles(*(shown or ("", "")), str(ca.path)))
+
+    async def main() -> None:
+        assert security.clients is not None
+        async with echoing(security.clients) as port:
+            spoken = await ask(port, showing(known))
+            assert spoken.cipher() == ("ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.2", 256)
+            for pair in (None, revoked):
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    await ask(port, showing(pair))
 
     asyncio.run(main())
 
