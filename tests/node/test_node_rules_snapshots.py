@@ -207,6 +207,26 @@ def test_a_snapshot_is_made_although_a_write_waits_for_its_receiver(tmp_path: Pa
     play(tmp_path, scene)
 
 
+def test_a_slow_write_is_not_taken_back_while_no_snapshot_is_wanted(tmp_path: Path) -> None:
+    """The client would hear that the outcome is unknown, for a checkpoint that can wait."""
+
+    async def scene(cluster: SimCluster) -> None:
+        leader = leader_of(cluster)
+        await put(leader, b"before")
+        for other in others_than(cluster, leader):
+            slow_down(other, "log", 4 * cluster.limits.election_timeout_s)
+        writing = asyncio.create_task(put(leader, b"k"))
+        await cluster.wait_for(
+            lambda: leader.parts.raw.last_index > leader.parts.raw.commit, "it is proposed"
+        )
+        await leader.parts.drained()
+        await writing
+        assert leader_of(cluster) is leader
+        assert await get(leader, b"k") == b"x"
+
+    play(tmp_path, scene)
+
+
 def test_a_chunk_damaged_on_the_way_is_refused(tmp_path: Path) -> None:
     async def scene(cluster: SimCluster) -> None:
         behind = await leave_behind(cluster)

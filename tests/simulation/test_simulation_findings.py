@@ -6,11 +6,13 @@ import asyncio
 import errno
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from dqlite_py.errors import CorruptFile, DiskFailed
 from dqlite_py.pb import rpc_pb2 as rpc
+from dqlite_py.raft import Role
 from tests.kit.loop import run_virtual
 from tests.kit.sim_cluster import SimCluster, SimReplica
 from tests.kit.sim_join import join
@@ -18,6 +20,7 @@ from tests.kit.sim_scenes import (
     NothingSurvives,
     assert_identical,
     get,
+    isolate,
     leader_of,
     others_than,
     outcome_of,
@@ -185,29 +188,41 @@ def test_a_removal_that_took_effect_is_known_after_a_crash(tmp_path: Path) -> No
     play(tmp_path, scene, size=2)
 
 
-def test_who_is_removed_hears_when_the_leader_has_it_durably(
-    tmp_path: Path,
-) -> None:
+def _lose_power_at_the_next_commit_index(member: SimReplica) -> None:
+    driver = member.parts.driver
+    make_durable = driver.make_commit_durable
+
+    async def lose_power(index: int) -> None:
+        await asyncio.sleep(0.5)  # time enough for the others to hear, if they are told
+        member.disk.cut_power_at = member.disk.changes
+        await make_durable(index)
+
+    driver.make_commit_durable = lose_power  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("crashes", [1, 2])
+def test_who_is_removed_hears_when_the_leader_has_it_durably(tmp_path: Path, crashes: int) -> None:
     """It stops when it hears. A leader that then forgets would count on its vote for ever."""
 
     async def scene(cluster: SimCluster) -> None:
         leader = leader_of(cluster)
         (gone,) = others_than(cluster, leader)
         await put(leader, b"k")
-        make_durable = leader.parts.driver.make_commit_durable
-
-        async def lose_power(index: int) -> None:
-            await asyncio.sleep(0.5)  # time enough for the other to hear, if it is told
-            leader.disk.cut_power_at = leader.disk.changes
-            await make_durable(index)
-
-        leader.parts.driver.make_commit_durable = lose_power  # type: ignore[method-assign]
-        removing = asyncio.create_task(outcome_of(leader.replica.remove_member(gone.number)))
-        await leader.stopped.wait()
         leader.disk._random = NothingSurvives()
-        await leader.crash()
-        assert not gone.parts.removed.is_set()
-        await leader.start()
+        _lose_power_at_the_next_commit_index(leader)
+        removing = asyncio.create_task(outcome_of(leader.replica.remove_member(gone.number)))
+        for crash in range(crashes):
+            if crash:
+                _lose_power_at_the_next_commit_index(leader)
+                await gone.crash()
+                await gone.start()
+            with patch.object(gone.parts.driver, "tick"):  # so that it votes, but never campaigns
+                await leader.stopped.wait()
+            assert leader.parts.raw.role is Role.LEADER
+            assert leader.parts.raw.commit > leader.parts.driver.durable_commit
+            await leader.crash()
+            assert not gone.parts.removed.is_set()
+            await leader.start()
         await asyncio.wait_for(gone.replica.removed(), 20)
         await gone.crash()
         cluster.members.remove(gone)
@@ -217,6 +232,32 @@ def test_who_is_removed_hears_when_the_leader_has_it_durably(
         await removing
 
     play(tmp_path, scene, size=2)
+
+
+def test_a_removal_that_was_replaced_holds_nothing_back(tmp_path: Path) -> None:
+    """Its index belongs to another entry now, of which everybody may hear at once."""
+
+    async def scene(cluster: SimCluster) -> None:
+        old = leader_of(cluster)
+        one, two = others_than(cluster, old)
+        await put(old, b"before")
+        isolate(cluster, old)
+        last = old.parts.raw.last_index
+        removing = asyncio.create_task(outcome_of(old.replica.remove_member(one.number)))
+        await cluster.wait_for(lambda: old.parts.raw.last_index > last, "the removal is in its log")
+        await cluster.wait_for(lambda: one.replica.is_leader or two.replica.is_leader, "another")
+        interim = one if one.replica.is_leader else two
+        await put(interim, b"instead")
+        cluster.network.heal()
+        assert await get(old, b"instead") == b"x"
+        await interim.replica.transfer_leadership(old.number)
+        await put(old, b"after")
+        async with asyncio.timeout(1):
+            assert await get(interim, b"after") == b"x"
+        assert len(old.replica.members()) == len(cluster.members)
+        await removing
+
+    play(tmp_path, scene)
 
 
 def test_a_member_that_was_away_follows_a_leader_it_has_never_heard_of(tmp_path: Path) -> None:
