@@ -139,6 +139,22 @@ class Dqlite:
         ]
 
 
+class EarlierDqlite(Dqlite):
+    """This project's server as it was in another checkout."""
+
+    name = "earlier"
+
+    def __init__(self, checkout: Path) -> None:
+        self._checkout = checkout.resolve()
+
+    def command(
+        self, own: Address, everyone: Sequence[Address], options: Options, secret: str
+    ) -> list[str]:
+        python, *rest = super().command(own, everyone, options, secret)
+        # -P keeps the working directory, where this version lies, out of the module path.
+        return ["/usr/bin/env", f"PYTHONPATH={self._checkout}", python, "-P", *rest]
+
+
 def under_test() -> Product:
     """Return what the tests are about: this server, or etcd where KIT_PRODUCT=etcd.
 
