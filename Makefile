@@ -8,8 +8,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 JEPSEN := $(VENV)/.jepsen-installed
+BENCH := $(VENV)/.bench-installed
 
-.PHONY: help venv demo test lint transcripts sim mutants coverage jepsen proto bench clean
+.PHONY: help venv demo test lint transcripts sim mutants coverage jepsen proto bench profile clean
 
 help:
 	@echo "make demo         three servers on this machine, a guided tour (installs what it needs)"
@@ -20,7 +21,8 @@ help:
 	@echo "make mutants      break the code in many ways, one at a time: some test must notice each"
 	@echo "make coverage     the branches of the consensus and what carries it that no test takes"
 	@echo "make jepsen       ten minutes of faults on real servers, and what they broke"
-	@echo "make bench        throughput and latency beside the real etcd"
+	@echo "make bench        throughput, latency and costs beside the real etcd, a quarter of an hour"
+	@echo "make profile      where the leader's processor time goes"
 	@echo "make proto        generate dqlite_py/pb again after a change in proto/"
 	@echo "make venv         .venv with everything for development"
 
@@ -38,6 +40,10 @@ SECONDS_A_CELL ?= 60
 
 $(JEPSEN): $(RUNTIME)
 	$(PIP) -e '.[speed,jepsen]'
+	@touch $@
+
+$(BENCH): $(DEV)
+	$(PIP) -e '.[speed,dev,bench]'
 	@touch $@
 
 venv: $(DEV)
@@ -74,8 +80,11 @@ jepsen: $(JEPSEN)
 proto: $(DEV)
 	$(BIN)/python proto/generate.py
 
-bench: $(DEV)
+bench: $(BENCH)
 	$(BIN)/python -m bench run
+
+profile: $(BENCH)
+	$(BIN)/python -m bench profile
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis

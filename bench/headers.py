@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import hpack
 
-from bench.load import header_block
+from bench.wire import header_block
 from dqlite_py.http.h2.header_decoder import HeaderDecoder
 
 BLOCKS = 5000

@@ -12,75 +12,36 @@ import asyncio
 import gc
 import json
 import os
-import random
 import struct
 import time
-from collections.abc import Callable, Iterator
-from typing import cast
+from collections.abc import Coroutine, Iterator
+from functools import partial
+from typing import Any, TypeVar, cast
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
-INITIAL_WINDOW_SETTING = 0x4
-BIG_WINDOW_BYTES = 1 << 30
-RANDOM_POOL_BYTES = 1 << 22
-KEY_COUNT = 10_000
-VALUE_BYTES = 256
+from bench.wire import (
+    ACK,
+    BIG_WINDOW_BYTES,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER_BYTES,
+    GOAWAY,
+    HEADERS,
+    METHODS,
+    PING,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+    header_block,
+    opening,
+    prefixed,
+    rotating,
+)
 
+T = TypeVar("T")
 
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """Return one HTTP/2 frame (RFC 9113 section 4.1)."""
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def header_block(path: str, authority: str) -> bytes:
-    """Return request headers as HPACK that leaves the dynamic table alone (RFC 7541)."""
-
-    def text(value: str) -> bytes:
-        assert len(value) < 127
-        return bytes([len(value)]) + value.encode()
-
-    method_post, scheme_http = b"\x83", b"\x86"
-    literal_path, literal_authority, literal_content_type = b"\x04", b"\x01", b"\x0f\x10"
-    return b"".join(
-        [
-            method_post,
-            scheme_http,
-            literal_path + text(path),
-            literal_authority + text(authority),
-            literal_content_type + text("application/grpc"),
-            b"\x00" + text("te") + text("trailers"),
-        ]
-    )
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def bytes_field(number: int, value: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + varint(len(value)) + value
-
-
-def messages(kind: str, seed: int) -> Iterator[bytes]:
-    """Yield protobuf requests for ever: rotating keys, random values."""
-    draw = random.Random(seed)
-    pool = draw.randbytes(RANDOM_POOL_BYTES)
-    key = draw.randrange(KEY_COUNT)
-    while True:
-        key = (key + 1) % KEY_COUNT
-        message = bytes_field(1, b"bench/%08d" % key)
-        if kind == "put":
-            at = draw.randrange(RANDOM_POOL_BYTES - VALUE_BYTES)
-            message += bytes_field(2, pool[at : at + VALUE_BYTES])
-        elif kind == "serializable":
-            message += b"\x38\x01"
-        yield message
+LEAST_SEND_WINDOW_BYTES = 1024
 
 
 class Connection(asyncio.Protocol):
@@ -107,12 +68,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self._transport = transport
-        settings = struct.pack(">HI", INITIAL_WINDOW_SETTING, BIG_WINDOW_BYTES)
-        window = struct.pack(">I", BIG_WINDOW_BYTES)
-        transport.write(
-            PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, window)
-        )
-        transport.write(self._start(self._width))
+        transport.write(opening() + self._start(self._width))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.errors += len(self._started)
@@ -124,13 +80,13 @@ class Connection(asyncio.Protocol):
         out = []
         now = time.perf_counter()
         for done in range(count):
-            if self._send_window < 1024:
+            if self._send_window < LEAST_SEND_WINDOW_BYTES:
                 self._owed += count - done
                 break
             body = next(self._bodies)
             stream = self._next_stream
             self._next_stream += 2
-            message = b"\x00" + struct.pack(">I", len(body)) + body
+            message = prefixed(body)
             out.append(frame(HEADERS, END_HEADERS, stream, self._block))
             out.append(frame(DATA, END_STREAM, stream, message))
             self._send_window -= len(message)
@@ -142,7 +98,7 @@ class Connection(asyncio.Protocol):
         at, size = 0, len(buffer)
         replies = []
         finished = 0
-        while size - at >= 9:
+        while size - at >= FRAME_HEADER_BYTES:
             length = int.from_bytes(buffer[at : at + 3], "big")
             if size - at < 9 + length:
                 break
@@ -197,34 +153,31 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-METHODS = {
-    "put": "/etcdserverpb.KV/Put",
-    "range": "/etcdserverpb.KV/Range",
-    "serializable": "/etcdserverpb.KV/Range",
-}
-
-
-def summary(latencies: list[float], errors: int, seconds: float, cpu_s: float) -> dict[str, float]:
-    """Return rate and latency figures, times in milliseconds."""
+def summary(
+    latencies: list[float], errors: int, seconds: float, cpu_s: float | None = None
+) -> dict[str, Any]:
+    """Return rate and latency figures, times in milliseconds; no latency where nothing was done."""
     latencies.sort()
 
-    def quantile_ms(share: float) -> float:
+    def quantile_ms(share: float) -> float | None:
         if not latencies:
-            return 0.0
+            return None
         return round(1e3 * latencies[min(len(latencies) - 1, int(len(latencies) * share))], 3)
 
-    return {
+    found = {
         "done": len(latencies),
         "errors": errors,
         "per_s": round(len(latencies) / seconds, 1),
         "p50_ms": quantile_ms(0.5),
         "p99_ms": quantile_ms(0.99),
         "max_ms": quantile_ms(1.0),
-        "generator_cpu_us_per_call": round(1e6 * cpu_s / max(1, len(latencies)), 1),
     }
+    if cpu_s is not None and latencies:
+        found["generator_cpu_us_per_call"] = round(1e6 * cpu_s / len(latencies), 1)
+    return found
 
 
-async def generate(arguments: argparse.Namespace) -> dict[str, float]:
+async def generate(arguments: argparse.Namespace) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     endpoints = arguments.endpoints.split(",")
     connections: list[Connection] = []
@@ -235,15 +188,14 @@ async def generate(arguments: argparse.Namespace) -> dict[str, float]:
             continue
         host, port = endpoint.rsplit(":", 1)
         block = header_block(METHODS[arguments.kind], endpoint)
-        bodies = messages(arguments.kind, arguments.seed + number)
-        make: Callable[[], Connection] = lambda b=block, m=bodies, w=width: Connection(b, m, w)  # noqa: E731
+        bodies = rotating(arguments.kind, arguments.seed + number)
+        make = partial(Connection, block, bodies, width)
         _, connection = await loop.create_connection(make, host, int(port))
         connections.append(connection)
     await asyncio.sleep(arguments.warmup)
     began, cpu_began = time.perf_counter(), time.process_time()
     for connection in connections:
         connection.recording = True
-    print("recording", flush=True)
     await asyncio.sleep(arguments.seconds)
     for connection in connections:
         connection.recording = False
@@ -257,23 +209,26 @@ async def generate(arguments: argparse.Namespace) -> dict[str, float]:
     return summary(latencies, sum(c.errors for c in connections), seconds, cpu_s)
 
 
+def fast_run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a generator's coroutine to its end: on uvloop where there is one, and without gc."""
+    gc.disable()
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--endpoints", required=True, help="host:port, comma-separated")
     parser.add_argument("--kind", choices=sorted(METHODS), default="put")
     parser.add_argument("--concurrency", type=int, default=1, help="calls in flight, all together")
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--warmup", type=float, default=1.0, help="seconds before recording")
+    parser.add_argument("--warmup", type=float, default=0.0, help="seconds before recording")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
     arguments = parser.parse_args()
-    try:
-        import uvloop
-    except ImportError:
-        runner = asyncio.run
-    else:
-        runner = uvloop.run
-    gc.disable()
-    print(json.dumps(runner(generate(arguments))), flush=True)
+    print(json.dumps(fast_run(generate(arguments))), flush=True)
 
 
 if __name__ == "__main__":

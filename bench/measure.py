@@ -1,4 +1,4 @@
-"""What one process costs, read from /proc, and runs of the load generator."""
+"""What one process costs, read from /proc, and runs of this package's load generators."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.kit.processes import REPOSITORY, Cluster
+from bench.failures import CannotMeasure
+from tests.kit.processes import Cluster, ServerProcess, run
 
+GRACE_S = 30.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -30,10 +32,6 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
-def cpu_of(pids: Iterable[int]) -> float:
-    return sum(cpu_s(pid) for pid in pids)
-
-
 def idle_cpu_percent(cluster: Cluster, seconds: float) -> list[float]:
     """Return each member's share of one core, in percent, while nothing is asked of it."""
     pids = list(cluster.pids().values())
@@ -44,34 +42,44 @@ def idle_cpu_percent(cluster: Cluster, seconds: float) -> list[float]:
     ]
 
 
+def spread(members: Sequence[ServerProcess], concurrency: int) -> list[tuple[ServerProcess, int]]:
+    """Return how many calls each member gets at a time; the first ones get what is left over.
+
+    The leader comes first wherever members are listed, so that a single stream asks the leader of
+    every product alike.
+    """
+    share, rest = divmod(concurrency, len(members))
+    widths = [(member, share + (number < rest)) for number, member in enumerate(members)]
+    return [(member, width) for member, width in widths if width]
+
+
+def output_of(module: str, arguments: Sequence[str], timeout_s: float) -> dict[str, Any]:
+    """Run a load generator as a process of its own and return the JSON it prints.
+
+    Raises CannotMeasure if it fails or does not end in time.
+    """
+    try:
+        done = run([sys.executable, "-m", module, *arguments], timeout_s)
+    except subprocess.TimeoutExpired:
+        raise CannotMeasure(f"{module} did not end within {timeout_s} s") from None
+    if done.returncode:
+        raise CannotMeasure(f"{module}: exit {done.returncode}: {done.stderr.strip()[-400:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def load(
-    cluster: Cluster, endpoints: Sequence[str], kind: str, concurrency: int, seconds: float
+    members: Sequence[ServerProcess], kind: str, concurrency: int, seconds: float
 ) -> dict[str, Any]:
-    """Run the generator in its own process; add the cluster's processor seconds per 1,000 calls."""
-    generator = subprocess.Popen(
+    """Put ``concurrency`` calls with rotating keys and values on the members for ``seconds``."""
+    endpoints = ",".join(member.address.client for member in members)
+    return output_of(
+        "bench.load",
         [
-            sys.executable,
-            "-m",
-            "bench.load",
-            f"--endpoints={','.join(endpoints)}",
+            f"--endpoints={endpoints}",
             f"--kind={kind}",
             f"--concurrency={concurrency}",
             f"--seconds={seconds}",
         ],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
+        seconds + GRACE_S,
     )
-    assert generator.stdout is not None
-    pids = list(cluster.pids().values())
-    with generator:
-        try:
-            assert generator.stdout.readline() == "recording\n", "the load generator did not start"
-            before = cpu_of(pids)
-            line = generator.stdout.readline()
-            used = cpu_of(pids) - before
-        finally:
-            generator.kill()
-    result: dict[str, Any] = json.loads(line)
-    result["cpu_s_per_1000"] = round(1000 * used / max(1, result["done"]), 4)
-    return result

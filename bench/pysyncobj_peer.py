@@ -18,7 +18,8 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from bench.load import VALUE_BYTES, summary
+from bench.load import summary
+from bench.wire import VALUE_BYTES
 from tests.kit.ports import free_ports
 
 READY_TIMEOUT_S = 20.0
