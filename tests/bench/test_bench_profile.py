@@ -5,13 +5,13 @@ import pytest
 from bench.profiling import Frame, profile_of, samples_in, shares_in_perf
 
 RAW = """\
-thread (10): MainThread;run (uvloop/a.py:38);put (dqlite_py/api/kv.py:3);put (dqlite_py/api/kv.py:4) 30
-thread (10): MainThread;run (uvloop/a.py:38) 10
+thread (10): MainThread;run (uv/a.py:38);put (dqlite_py/api/kv.py:3);put (dqlite_py/api/kv.py:4) 30
+thread (10): MainThread;run (uv/a.py:38) 10
 thread (11): writer;_serve (dqlite_py/system/threads.py:104) 900
 thread (11): writer;_serve (dqlite_py/system/threads.py:107);step (dqlite_py/http/h2/framer.py:9) 5
 """
 PUT = Frame("put", "dqlite_py/api/kv.py")
-RUN = Frame("run", "uvloop/a.py")
+RUN = Frame("run", "uv/a.py")
 STEP = Frame("step", "dqlite_py/http/h2/framer.py")
 
 
@@ -33,7 +33,7 @@ def test_a_recursive_function_counts_once_with_what_it_calls() -> None:
 def test_packages_are_the_products_rooms_and_foreign_names() -> None:
     profile = profile_of(samples_in(RAW, source), {10: 40.0, 11: 6.0})
     assert dict(profile.own_packages) == pytest.approx(
-        {"dqlite_py/api": 30.0, "uvloop": 10.0, "dqlite_py/http/h2": 6.0}
+        {"dqlite_py/api": 30.0, "uv": 10.0, "dqlite_py/http/h2": 6.0}
     )
     assert Frame("f", "dqlite_py/http/h2_protocol.py").package == "dqlite_py/http"
     assert Frame("f", "dqlite_py/server.py").package == "dqlite_py/server"
