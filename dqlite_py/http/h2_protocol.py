@@ -22,6 +22,7 @@ from dqlite_py.http.web import WebHandler
 LEAVING_PING = b"leaving!"
 ALIVE_PING = b"alive?\x00\x00"
 CONTROL_BYTES = 256 * 1024  # written and not yet taken by the peer, beyond which we stop reading
+WRITE_AHEAD_BYTES = 64 * 1024  # written and not yet taken, beyond which data waits
 TURN_BYTES = 16 * 1024  # of one peer, before others have their turn
 
 
@@ -31,7 +32,7 @@ class H2Times:
 
     settle_s: float = 10.0  # until its preface and first SETTINGS
     frame_s: float = 30.0  # for the rest of a frame or header block that it began
-    stalled_s: float = 60.0  # for taking any of what we send
+    stalled_s: float = 60.0  # for taking any of what we send, and what is left at the end
     ping_interval_s: float = 7_200.0  # etcd behaviour: idle peers are asked for a sign of life
     ping_timeout_s: float = 20.0
 
@@ -75,6 +76,8 @@ class H2Protocol(asyncio.Protocol):
         now_s = self.loop.time()
         self._heard_s = now_s  # when the peer last said anything
         self._stalled_since_s: float | None = None
+        self._stalled_bytes = 0  # that it had still to take then
+        self._closing_since_s: float | None = None
         self._mid_frame_since_s: float | None = now_s
         self._pinged_s: float | None = None
 
@@ -83,6 +86,9 @@ class H2Protocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with our settings."""
         self._transport = cast(asyncio.Transport, transport)
+        # Under TLS asyncio's own limit is higher than CONTROL_BYTES: reading would be paused
+        # where writing is not, and who resumes the one resumes the other.
+        self._transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
         self.wrote()
 
     def data_received(self, data: bytes) -> None:
@@ -123,17 +129,23 @@ class H2Protocol(asyncio.Protocol):
                 self._mid_frame_since_s = now_s
         else:
             self._mid_frame_since_s = None
-        if connection.sender.out_bytes:
+        if connection.sender.out_bytes or self._leaving:
             self._flush()
 
     def eof_received(self) -> bool:
-        """The client will not send anything more, so it cannot end a request: close."""
+        """The client will not send anything more, so it cannot end a request: close.
+
+        Its calls end now: closing may take long if it does not read what is on its way.
+        """
+        self.connection.fail(ErrorCode.NO_ERROR, "the client sends no more")
         return False
 
     def pause_writing(self) -> None:
         """Hold data back; stop reading too once the peer only asks and never listens."""
         self.connection.sender.room = False
         self._stalled_since_s = self.loop.time()
+        if self._transport is not None:
+            self._stalled_bytes = self._transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         """Send what was held back."""
@@ -178,25 +190,41 @@ class H2Protocol(asyncio.Protocol):
     def tick(self, now_s: float) -> None:
         """Check what a peer owes us; called every second or so."""
         times = self._setting.times
-        connection = self.connection
+        connection, transport = self.connection, self._transport
+        if transport is None:
+            return
         since_s = self._mid_frame_since_s
-        if since_s is not None:
+        if transport.is_closing():
+            self._tick_closing(transport, now_s)
+        elif since_s is not None:
             settled = connection.settled
             if now_s - since_s > (times.frame_s if settled else times.settle_s):
                 self.abort(Ending.SLOW_WRITER)
         elif self._stalled_since_s is not None:
-            if now_s - self._stalled_since_s > times.stalled_s:
-                self._connections.ended(Ending.SLOW_READER)
-                if self._transport is not None:
-                    self._transport.abort()  # it would not read a GOAWAY either
+            self._tick_stalled(transport, self._stalled_since_s, now_s)
         elif self._pinged_s is not None:
-            if now_s - self._pinged_s > times.ping_timeout_s and self._transport is not None:
+            if now_s - self._pinged_s > times.ping_timeout_s:
                 self._connections.ended(Ending.NO_SIGN_OF_LIFE)
-                self._transport.abort()
+                transport.abort()
         elif now_s - self._heard_s > times.ping_interval_s:
             self._pinged_s = now_s
             connection.ping(ALIVE_PING)
             self.wrote()
+
+    def _tick_stalled(self, transport: asyncio.Transport, since_s: float, now_s: float) -> None:
+        unsent_bytes = transport.get_write_buffer_size()
+        if unsent_bytes < self._stalled_bytes:  # it reads, however slowly
+            self._stalled_since_s, self._stalled_bytes = now_s, unsent_bytes
+        elif now_s - since_s > self._setting.times.stalled_s:
+            self._connections.ended(Ending.SLOW_READER)
+            transport.abort()  # it would not read a GOAWAY either
+
+    def _tick_closing(self, transport: asyncio.Transport, now_s: float) -> None:
+        """A transport closes when all is sent, so a peer that does not read could keep it."""
+        if self._closing_since_s is None:
+            self._closing_since_s = now_s
+        elif now_s - self._closing_since_s > self._setting.times.stalled_s:
+            transport.abort()
 
     # --- from the state machine ---
 
