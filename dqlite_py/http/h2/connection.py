@@ -155,10 +155,14 @@ class Connection:
 
     def announce_leaving(self) -> None:
         """Tell the peer to begin no new streams, while those on their way are still served."""
+        if self.refusing:
+            return
         self.sender.control(frames.goaway(frames.STREAM_ID_MASK, ErrorCode.NO_ERROR, b""))
 
     def leave(self) -> None:
-        """Serve the streams that exist, and refuse what comes after them."""
+        """Serve the streams that exist, and refuse what comes after them; only once."""
+        if self.refusing:
+            return  # the number in a GOAWAY must not grow (RFC 9113 section 6.8)
         self._refuse_after = self.last_stream_id
         self.sender.control(frames.goaway(self.last_stream_id, ErrorCode.NO_ERROR, b""))
 
@@ -199,7 +203,7 @@ class Connection:
             self._idle_frames.charge(self._now_s)
             return
         stream.received_bytes += len(data)
-        self._check_length(stream, ended=ended)
+        stream.check_length(ended=ended)
         if ended:
             self._ended_there(stream)
         self._receiver.body(stream, data, ended=ended)
@@ -246,7 +250,8 @@ class Connection:
         """End a stream for both sides."""
         if stream_id > self.last_stream_id or not stream_id & 1:
             raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "RST_STREAM of an idle stream")
-        self._resets.charge(self._now_s)
+        crossed = self._past.was_reset(stream_id)  # as clients do whose streams we end early
+        (self._idle_frames if crossed else self._resets).charge(self._now_s)
         stream = self.streams.get(stream_id)
         if stream is not None:
             self.sender.forget(stream)
@@ -256,22 +261,24 @@ class Connection:
     def on_settings(self, payload: bytes) -> None:
         """Take over the peer's parameters and acknowledge them."""
         self._settings_frames.charge(self._now_s)
+        window_bytes = self.sender.initial_window
         for identifier, value in settings.parse(payload):
             if identifier == settings.INITIAL_WINDOW_SIZE:
-                self._resize_windows(value)
+                window_bytes = value  # one frame can name 2,730, and each costs every stream a step
             elif identifier == settings.MAX_FRAME_SIZE:
                 self.sender.frame_bytes = min(value, MOST_FRAME_BYTES)
             elif identifier == settings.HEADER_TABLE_SIZE:
                 self.encoder.peer_table_size(value)
+        self.sender.resize_windows(window_bytes, self.streams.values())
         self.sender.control(frames.frame(frames.SETTINGS, frames.ACK, 0))
         self.pump()
 
     def on_ping(self, payload: bytes, *, acknowledges: bool) -> None:
         """Answer at once; pings that come too often end the connection."""
+        self._idle_frames.charge(self._now_s)
         if acknowledges:
             self._receiver.pong(payload)
             return
-        self._idle_frames.charge(self._now_s)
         self._pings.pinged(self._now_s, streams=bool(self.streams))
         self.sender.control(frames.ping(payload, acknowledges=True))
 
@@ -295,13 +302,20 @@ class Connection:
             self.sender.widen(stream, increment)
         self.pump()
 
-    def on_unknown(self) -> None:
+    def on_nothing(self) -> None:
         """Ignore, within limits."""
         self._idle_frames.charge(self._now_s)
 
     def on_broken_stream(self, broken: StreamBroken) -> None:
-        """Reset the stream at fault; doing so often is an attack like resetting is."""
+        """Reset the stream at fault; doing so often is an attack like resetting is.
+
+        A stream that never began can not be reset (RFC 9113 section 6.4), and none is twice.
+        """
+        if broken.stream_id > self.last_stream_id or not broken.stream_id & 1:
+            raise ConnectionBroken(broken.code, f"on an idle stream: {broken.reason}")
         self._resets.charge(self._now_s)
+        if self._past.was_reset(broken.stream_id):
+            return
         stream = self.streams.get(broken.stream_id)
         if stream is not None:
             self.sender.forget(stream)
@@ -325,7 +339,7 @@ class Connection:
             stream_id, head, self._limits.stream_window_bytes, self.sender.initial_window
         )
         if ended:
-            self._check_length(stream, ended=True)
+            stream.check_length(ended=True)
             stream.ended_there = True
         self.streams[stream_id] = stream
         self._receiver.request(stream, ended=ended)
@@ -339,18 +353,9 @@ class Connection:
             self._heads.check_trailers(fields)
         except Malformed as error:
             raise StreamBroken(stream.id, ErrorCode.PROTOCOL_ERROR, str(error)) from None
-        self._check_length(stream, ended=True)
+        stream.check_length(ended=True)
         self._ended_there(stream)
         self._receiver.body(stream, b"", ended=True)
-
-    def _check_length(self, stream: Stream, *, ended: bool) -> None:
-        promised = stream.head.content_length
-        if promised is None:
-            return
-        if stream.received_bytes > promised or (ended and stream.received_bytes < promised):
-            raise StreamBroken(
-                stream.id, ErrorCode.PROTOCOL_ERROR, "the body differs from content-length"
-            )
 
     def _absent(self, stream_id: int, what: str) -> None:
         """Judge a frame on a stream that is not open: idle, ended, or reset by us."""
@@ -388,12 +393,3 @@ class Connection:
             self._window += self._owed_bytes
             self.sender.control(frames.window_update(0, self._owed_bytes))
             self._owed_bytes = 0
-
-    def _resize_windows(self, size_bytes: int) -> None:
-        """Change every stream's window by the difference (RFC 9113 section 6.9.2)."""
-        difference = size_bytes - self.sender.initial_window
-        self.sender.initial_window = size_bytes
-        for stream in self.streams.values():
-            if stream.send_window + difference > frames.LARGEST_WINDOW_BYTES:
-                raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "a window grew too large")
-            self.sender.widen(stream, difference)

@@ -42,8 +42,8 @@ class FrameReceiver(Protocol):
     def on_window_update(self, stream_id: int, increment: int) -> None:
         """WINDOW_UPDATE; stream 0 is the connection."""
 
-    def on_unknown(self) -> None:
-        """A frame of a type that RFC 9113 does not know: ignored (section 5.5)."""
+    def on_nothing(self) -> None:
+        """A frame that asks for nothing: an acknowledgement, or of an unknown type (5.5)."""
 
     def on_broken_stream(self, broken: StreamBroken) -> None:
         """One of the above, or a check here, found a stream at fault."""
@@ -134,7 +134,7 @@ class Framer:
                 if kind < len(readers):
                     readers[kind](flags, stream_id, data[begin:end])
                 else:
-                    self._receiver.on_unknown()
+                    self._receiver.on_nothing()
             except StreamBroken as broken:
                 self._receiver.on_broken_stream(broken)
         return start
@@ -214,6 +214,7 @@ class Framer:
         if flags & frames.ACK:
             if payload:
                 raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS ACK with a payload")
+            self._receiver.on_nothing()
             return
         self._receiver.on_settings(payload)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-MOST_RESETS = 1_000
+MOST_RESETS = 10_000  # as many as one change of leader can end at once
 MOST_GAPS = 100
 
 

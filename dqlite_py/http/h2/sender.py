@@ -8,6 +8,7 @@ caller gave. Frames of one stream keep their order (RFC 9113 sections 5.2 and 6.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from dqlite_py.http.h2 import frames
 from dqlite_py.http.h2.errors import ConnectionBroken, ErrorCode, StreamBroken
@@ -73,6 +74,9 @@ class Sender:
     def data(self, stream: Stream, payload: bytes, *, end: bool) -> None:
         """Send body bytes, or queue what windows and room do not admit now."""
         length = len(payload)
+        if not length:
+            self._empty(stream, end=end)
+            return
         if (
             not stream.queue
             and self.room
@@ -160,6 +164,24 @@ class Sender:
         if stream.queue:
             self._schedule(stream)
 
+    def resize_windows(self, initial_bytes: int, streams: Iterable[Stream]) -> None:
+        """Change every stream's window by the difference (RFC 9113 section 6.9.2)."""
+        difference = initial_bytes - self.initial_window
+        if not difference:
+            return
+        self.initial_window = initial_bytes
+        for stream in streams:
+            if stream.send_window + difference > frames.LARGEST_WINDOW_BYTES:
+                raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "a window grew too large")
+            self.widen(stream, difference)
+
+    def _empty(self, stream: Stream, *, end: bool) -> None:
+        """End a body. No window limits that, so it must not wait for one (section 6.9.1)."""
+        if stream.queue:
+            stream.queue[-1].end |= end
+        elif end:
+            self._emit_data(stream, b"", end=True)
+
     def _schedule(self, stream: Stream) -> None:
         """Give the stream a turn, unless its own window is shut: `widen` does it then."""
         if not stream.scheduled and stream.send_window > 0:
@@ -179,7 +201,7 @@ class Sender:
                 continue
             left = len(piece.data) - piece.offset
             size = min(left, self.frame_bytes, self.window, stream.send_window)
-            if sent or (size <= 0 < left):
+            if sent or size <= 0:
                 break
             part = piece.data[piece.offset : piece.offset + size]
             piece.offset += size

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from dqlite_py.http.h2.errors import ErrorCode, StreamBroken
 from dqlite_py.http.h2.request_head import RequestHead
 
 
@@ -44,6 +45,16 @@ class Stream:
         self.queue: deque[Piece] = deque()
         self.queued_bytes = 0
         self.scheduled = False  # stands in the sender's round
+
+    def check_length(self, *, ended: bool) -> None:
+        """Raise StreamBroken if the body differs from its content-length (section 8.1.1)."""
+        promised = self.head.content_length
+        if promised is None:
+            return
+        if self.received_bytes > promised or (ended and self.received_bytes < promised):
+            raise StreamBroken(
+                self.id, ErrorCode.PROTOCOL_ERROR, "the body differs from content-length"
+            )
 
 
 class Piece:
