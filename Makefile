@@ -81,7 +81,7 @@ proto: $(DEV)
 	$(BIN)/python proto/generate.py
 
 bench: $(BENCH)
-	$(BIN)/python -m bench run
+	$(BIN)/python -m bench run $(BENCH_OPTIONS)
 
 profile: $(BENCH)
 	$(BIN)/python -m bench profile

@@ -28,6 +28,7 @@ from bench.scenarios import (
 )
 from tests.kit.products import Dqlite, EarlierDqlite, Etcd, Product
 
+PRODUCTS: dict[str, type[Dqlite] | type[Etcd]] = {"dqlite": Dqlite, "etcd": Etcd}
 LOADED = {"throughput": "rotating", "h2load": "h2load"}
 SCENARIOS = (*LOADED, "watch", "start", "failover", "check-perf", "pysyncobj")
 
@@ -38,8 +39,7 @@ def say(text: str) -> None:
 
 def products(arguments: argparse.Namespace) -> list[Product]:
     """Return the products to measure: those named, and an earlier version where one is given."""
-    known: dict[str, Product] = {"dqlite": Dqlite(), "etcd": Etcd()}
-    found = [known[name] for name in arguments.products.split(",")]
+    found: list[Product] = [PRODUCTS[name]() for name in arguments.products.split(",")]
     return [*found, EarlierDqlite(arguments.earlier)] if arguments.earlier else found
 
 
@@ -63,10 +63,9 @@ def empty_results(arguments: argparse.Namespace, names: list[str]) -> Result:
     }
 
 
-def measure(arguments: argparse.Namespace) -> Result:
+def measure(arguments: argparse.Namespace, chosen: list[Product], results: Result) -> None:
     """Run the chosen scenarios; products alternate, the first one changing each round."""
-    chosen, only = products(arguments), arguments.only.split(",")
-    results = empty_results(arguments, [product.name for product in chosen])
+    only = arguments.only.split(",")
     began = time.monotonic()
     for number in range(arguments.rounds):
         for product in chosen if number % 2 == 0 else chosen[::-1]:
@@ -74,16 +73,14 @@ def measure(arguments: argparse.Namespace) -> Result:
     for product in chosen:
         if "failover" in only:
             work = partial(kill_leaders, product, arguments, results)
-            guarded(product, "failover", results, work)
+            guarded(product.name, "failover", results, work)
         if "check-perf" in only:
             found = attempt(partial(check_perf, product, arguments.check_load))
             results["check_perf"][product.name] = found
             say(f"{product.name}: check perf: {found.get('verdicts') or found['failed']}")
     if "pysyncobj" in only:
-        for width in widths(arguments):
-            results["pysyncobj"][str(width)] = measure_pysyncobj(width, arguments.seconds)
+        guarded("pysyncobj", "puts", results, partial(measure_pysyncobj_too, arguments, results))
     results["took_s"] = round(time.monotonic() - began)
-    return results
 
 
 def widths(arguments: argparse.Namespace) -> tuple[int, ...]:
@@ -107,7 +104,7 @@ def measure_round(
         def loaded() -> None:
             results["rounds"][-1] |= loaded_round(product, plan, say)
 
-        guarded(product, "three members", results, loaded)
+        guarded(product.name, "three members", results, loaded)
     if "start" in only:
 
         def start() -> None:
@@ -116,19 +113,24 @@ def measure_round(
             results["restart_s"][product.name].append(again)
             say(f"{product.name}: cold start {cold} s, restart {again} s")
 
-        guarded(product, "start", results, start)
+        guarded(product.name, "start", results, start)
 
 
 def kill_leaders(product: Product, arguments: argparse.Namespace, results: Result) -> None:
     results["failover_s"][product.name] = failover_times_s(product, arguments.kills, say)
 
 
-def guarded(product: Product, what: str, results: Result, work: Callable[[], None]) -> None:
+def measure_pysyncobj_too(arguments: argparse.Namespace, results: Result) -> None:
+    for width in widths(arguments):
+        results["pysyncobj"][str(width)] = measure_pysyncobj(width, arguments.seconds)
+
+
+def guarded(name: str, what: str, results: Result, work: Callable[[], None]) -> None:
     """Do a piece of work; note its failure and go on with the rest."""
     try:
         work()
     except FAILURES as error:
-        text = f"{product.name}: {what}: {type(error).__name__}: {error}"
+        text = f"{name}: {what}: {type(error).__name__}: {error}"
         results["failed"].append(text)
         say(f"FAILED: {text}")
 
@@ -147,12 +149,20 @@ def write_report(results: Result, folder: Path) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    unknown = set(arguments.only.split(",")) - set(SCENARIOS)
-    if unknown:
-        say(f"--only: no such scenario: {', '.join(sorted(unknown))}; there are {SCENARIOS}")
-        return 2
-    results = measure(arguments)
-    write_report(results, arguments.out)
+    for flag, given, known in (
+        ("--only", arguments.only, SCENARIOS),
+        ("--products", arguments.products, PRODUCTS),
+    ):
+        unknown = set(given.split(",")) - set(known)
+        if unknown:
+            say(f"{flag}: there is no {', '.join(sorted(unknown))}, only {', '.join(known)}")
+            return 2
+    chosen = products(arguments)
+    results = empty_results(arguments, [product.name for product in chosen])
+    try:
+        measure(arguments, chosen, results)
+    finally:  # a run that is broken off shows what it had
+        write_report(results, arguments.out)
     return 1 if failures(results) else 0
 
 
@@ -185,7 +195,7 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--idle-seconds", type=float, default=8.0)
     it.add_argument("--kills", type=int, default=5, help="of a leader, for failover")
     it.add_argument("--check-load", default="l", choices=["s", "m", "l", "xl"])
-    it.add_argument("--products", default="dqlite,etcd")
+    it.add_argument("--products", default=",".join(PRODUCTS))
     it.add_argument("--earlier", type=Path, help="a checkout of an earlier version, also measured")
     it.add_argument("--only", default=",".join(SCENARIOS), help="scenarios, comma-separated")
     it.add_argument("--out", type=Path, default=results)

@@ -198,6 +198,7 @@ async def generate(arguments: argparse.Namespace) -> dict[str, Any]:
         connection.recording = True
     await asyncio.sleep(arguments.seconds)
     for connection in connections:
+        connection.errors += connection.stopping  # the server said GOAWAY
         connection.recording = False
         connection.stopping = True
     seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began

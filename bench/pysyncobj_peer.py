@@ -18,6 +18,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
+from bench.failures import CannotMeasure
 from bench.load import summary
 from bench.wire import VALUE_BYTES
 from tests.kit.ports import free_ports
@@ -91,7 +92,10 @@ def put_for(store: object, concurrency: int, seconds: float) -> dict[str, float]
 
 
 def measure(concurrency: int, seconds: float) -> dict[str, float]:
-    """Start three nodes in processes of their own and return the client's figures."""
+    """Start three nodes in processes of their own and return the client's figures.
+
+    Raises CannotMeasure if they gave none.
+    """
     ports = ",".join(str(port) for port in islice(free_ports(), 3))
     with tempfile.TemporaryDirectory(prefix="pysyncobj-") as directory:
         nodes = [
@@ -109,12 +113,16 @@ def measure(concurrency: int, seconds: float) -> dict[str, float]:
         ]
         try:
             out, _ = nodes[STARTING_LEADER].communicate(timeout=seconds + READY_TIMEOUT_S + 10)
+        except subprocess.TimeoutExpired:
+            raise CannotMeasure("pysyncobj's leader did not end in time") from None
         finally:
             for node in nodes:
                 node.kill()
                 node.wait()
                 if node.stdout is not None:
                     node.stdout.close()
+    if not out:
+        raise CannotMeasure(f"pysyncobj's leader ended with {nodes[STARTING_LEADER].returncode}")
     result: dict[str, float] = json.loads(out)
     return result
 

@@ -48,7 +48,7 @@ def figure(name: str) -> Pick:
 
     def pick(point: Result) -> float | None:
         value = point.get(name) if sound(point) else None
-        return max(value) if isinstance(value, list) else value
+        return max(value, default=None) if isinstance(value, list) else value
 
     return pick
 
@@ -140,7 +140,7 @@ def cluster_rows(results: Result) -> Iterable[str]:
     def of_round(name: str) -> Pick:
         def pick(found: Result) -> float | None:
             value = found.get(name)
-            return max(value) if isinstance(value, list) else value
+            return max(value, default=None) if isinstance(value, list) else value
 
         return pick
 
@@ -188,6 +188,12 @@ def check_perf_rows(results: Result) -> Iterable[str]:
                 for product in results["products"]
             }
             yield row(f"etcdctl check perf --load={size}: {label}", series, digits)
+
+
+def brief(text: str) -> str:
+    """Return the first and the last line of a text; the JSON keeps the whole of it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return text if len(lines) < 2 else f"{lines[0]} ... {lines[-1]}"
 
 
 def failures(results: Result) -> list[str]:
@@ -263,5 +269,5 @@ def markdown(results: Result, plots: Sequence[str] = ()) -> str:
         lines.append("")
     failed = failures(results)
     if failed:
-        lines += ["## What failed", "", *(f"- {line}" for line in failed), ""]
+        lines += ["## What failed", "", *(f"- {brief(line)}" for line in failed), ""]
     return "\n".join(lines).rstrip() + "\n"

@@ -117,10 +117,18 @@ def fill(client: EtcdClient, *more_keys: bytes) -> None:
         client.call("Txn", rpc.TxnRequest(success=puts))
 
 
+def all_run(cluster: Cluster) -> None:
+    """Raise CannotMeasure if a member has ended, with the last line that it said."""
+    for member in cluster.members:
+        if not member.running and member.process is not None:
+            said = member.log().decode(errors="replace").strip().rpartition("\n")[2]
+            code = member.process.returncode
+            raise CannotMeasure(f"{member.name} ended with {code}; its last line: {said[:200]}")
+
+
 def leader_first(cluster: Cluster) -> list[ServerProcess]:
     """Return the members, the leader first; raise CannotMeasure if one has ended."""
-    if len(cluster.running()) < len(cluster.members):
-        raise CannotMeasure("a member has ended")
+    all_run(cluster)
     leader = cluster.wait_leader()
     return [leader, *(member for member in cluster.members if member is not leader)]
 
@@ -132,6 +140,7 @@ def point(cluster: Cluster, generator: str, kind: str, width: int, seconds: floa
     before = counters.read(cluster, members[0])
     targets = members[:1] if kind == "put" else members
     found = GENERATORS[generator](targets, kind, width, seconds)
+    all_run(cluster)
     after = counters.read(cluster, members[0])
     if not found["done"]:
         raise CannotMeasure(f"no call was answered, {found['errors']} errors")
@@ -162,6 +171,7 @@ def watch_point(cluster: Cluster, seconds: float) -> Result:
                 raise CannotMeasure(f"watchers did not start: {process.communicate()[1][-400:]}")
             before = counters.read(cluster, members[0])
             out, err = process.communicate("go\n", timeout=seconds + GRACE_S)
+            all_run(cluster)
             after = counters.read(cluster, members[0])
         except subprocess.TimeoutExpired:
             raise CannotMeasure(f"the watchers did not end within {GRACE_S} s") from None

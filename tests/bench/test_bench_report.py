@@ -113,6 +113,11 @@ def test_an_earlier_version_gets_a_column_and_a_ratio_of_its_own() -> None:
     assert cells(markdown(found), "calls/s, c=64") == ["100", "200", "50", "0.50", "0.25"]
 
 
+def test_a_long_reason_is_cut_to_its_first_and_last_line() -> None:
+    found = results([point(100)], [broken("it ended:\nTraceback\n  somewhere\nOSError: full\n")])
+    assert "c=64: it ended: ... OSError: full" in markdown(found)
+
+
 def test_a_busy_machine_is_said() -> None:
     found = results([point(100, others_cpu_percent=40.0)], [point(200)])
     assert "1 of 2 loads saw more than 5 %" in markdown(found)
