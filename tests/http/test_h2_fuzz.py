@@ -9,7 +9,15 @@ from tests.http.conversation import Conversation
 from tests.http.fuzz import KINDS, converse
 from tests.kit import raw_h2 as h2
 
-FOUND = ("frames:1:14", "frames:1:20", "frames:1:29", "frames:1:144", "client:1:227")
+FOUND = (
+    "frames:1:14",
+    "frames:1:20",
+    "frames:1:29",
+    "frames:1:144",
+    "client:1:227",
+    "client:101:419",
+    "client:101:1259",
+)
 
 
 @pytest.mark.parametrize("number", range(8))
@@ -67,6 +75,29 @@ def test_a_body_ends_although_no_window_is_left() -> None:
     [frame] = talk.hear()
     assert (frame.payload, frame.flags) == (b"answer", h2.END_STREAM)
     assert not talk.connection.streams
+
+
+def test_the_end_of_a_body_waits_for_a_negative_window() -> None:
+    """client:101:419: the PyPI library h2 ends the connection at an empty frame then."""
+    talk = Conversation()
+    talk.say(h2.headers(1, end_stream=True))
+    stream, encode = talk.stream(1), talk.connection.encoder.encode
+    talk.connection.headers(stream, encode([(b":status", b"200")]), end=False)
+    talk.connection.data(stream, b"answer", end=False)
+    talk.say(h2.settings((h2.INITIAL_WINDOW_SIZE, 0)))
+    talk.connection.data(stream, b"", end=True)
+    assert talk.say(h2.window_update(1, 5)) == []
+    assert [one.flags for one in talk.say(h2.window_update(1, 2))] == [h2.END_STREAM]
+
+
+def test_no_window_is_opened_for_a_stream_that_is_gone() -> None:
+    """client:101:1259: what its owner took afterwards was given back to the peer."""
+    talk = Conversation()
+    talk.say(h2.headers(1), *[h2.data(1, bytes(h2.DEFAULT_FRAME))] * 10)
+    stream = talk.stream(1)
+    talk.say(h2.rst_stream(1))
+    talk.connection.consumed(stream, 10 * h2.DEFAULT_FRAME)
+    assert talk.hear() == []
 
 
 def test_many_windows_in_one_settings_frame_cost_one_step_a_stream() -> None:

@@ -108,7 +108,7 @@ class Connection:
 
     def consumed(self, stream: Stream, size_bytes: int) -> None:
         """Give back to the peer what the owner has taken of a stream's body."""
-        if stream.ended_there:
+        if stream.ended_there or stream.id not in self.streams:
             return
         stream.owed_bytes += size_bytes
         if stream.owed_bytes * 2 >= self._limits.stream_window_bytes:

@@ -176,9 +176,14 @@ class Sender:
             self.widen(stream, difference)
 
     def _empty(self, stream: Stream, *, end: bool) -> None:
-        """End a body. No window limits that, so it must not wait for one (section 6.9.1)."""
+        """End a body, for which no window is needed (section 6.9.1).
+
+        It waits for one that is negative: the PyPI library h2 calls it overrun otherwise.
+        """
         if stream.queue:
             stream.queue[-1].end |= end
+        elif stream.send_window < 0:
+            stream.queue.append(Piece(b"", end=end, block=False))
         elif end:
             self._emit_data(stream, b"", end=True)
 
@@ -201,7 +206,7 @@ class Sender:
                 continue
             left = len(piece.data) - piece.offset
             size = min(left, self.frame_bytes, self.window, stream.send_window)
-            if sent or size <= 0:
+            if sent or (size <= 0 < left):
                 break
             part = piece.data[piece.offset : piece.offset + size]
             piece.offset += size
