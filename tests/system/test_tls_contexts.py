@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 import ssl
@@ -15,7 +16,7 @@ import pytest
 
 from dqlite_py.errors import StartRefused
 from dqlite_py.system.tls.contexts import TlsFiles, TlsPolicy, client_context, server_context
-from dqlite_py.system.tls.refusals import Refusals
+from dqlite_py.system.tls.refusals import HANDSHAKE_LIMIT_S, Refusals
 from tests.kit.pki import Authority, Pair, encrypt_key
 from tests.kit.tls_echo import ask, echoing, subject
 
@@ -318,3 +319,40 @@ def test_handshakes_under_way_are_bounded_and_give_their_room_back(run, ca: Auth
 
     run(main())
     assert refusals.total >= 1
+
+
+def test_failed_handshakes_give_their_room_back_without_the_collector(run, ca: Authority) -> None:
+    refusals = Refusals("client", handshakes_max=2)
+    server = server_context(files(ca.issue("server"), ca), verify_clients=False, refusals=refusals)
+
+    async def main() -> None:
+        async with echoing(server) as port:
+            for words in (b"GET / HTTP/1.1\r\n\r\n", b"x" * 200) * 4:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(words)
+                await reader.read(1)  # an alert, or the answer to HTTP
+                writer.write(words)
+                assert await closed(reader)
+                writer.transport.abort()
+            await ask(port, client_context(files(None, ca)))
+
+    gc.disable()
+    try:
+        run(main())
+    finally:
+        gc.enable()
+    assert refusals.total == 8
+
+
+def test_what_event_loops_have_dropped_gives_its_room_back() -> None:
+    now_s = 0.0
+    refusals = Refusals("client", now_s=lambda: now_s, handshakes_max=1)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    dropped, fresh = (
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True) for _ in range(2)
+    )
+    assert refusals.admits(dropped)
+    now_s = HANDSHAKE_LIMIT_S
+    assert not refusals.admits(fresh), "it may still be under way"
+    now_s += 0.1
+    assert refusals.admits(fresh)

@@ -197,7 +197,7 @@ class _ReportingObject(ssl.SSLObject):
     """One connection's TLS; tells the port's observer, and the client, how its handshake ends."""
 
     outgoing: ssl.MemoryBIO
-    failed: ssl.SSLError | None = None
+    failed = ""  # why; the error itself would keep this object alive by its traceback
 
     def do_handshake(self) -> None:
         """Go on with the handshake; raises as its base does, perhaps one call late.
@@ -208,8 +208,10 @@ class _ReportingObject(ssl.SSLObject):
         """
         context = self.context
         refusals = context.refusals if isinstance(context, _ServingContext) else None
-        if self.failed is not None:
-            raise self.failed
+        if self.failed:
+            if refusals is not None:
+                refusals.over(self)
+            raise ssl.SSLError(self.failed)
         if refusals is not None and not refusals.admits(self):
             raise ssl.SSLError(TOO_MANY)
         try:
@@ -217,13 +219,15 @@ class _ReportingObject(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            self.failed = error
+            self.failed = why(error)
             if refusals is not None:
-                refusals.note(why(error))  # event loops keep such errors to themselves
+                refusals.note(self.failed)  # event loops keep such errors to themselves
             if error.reason == "HTTP_REQUEST":
                 self.outgoing.write(NOT_HTTP)
             if self.outgoing.pending:
                 raise ssl.SSLWantReadError from error
+            if refusals is not None:
+                refusals.over(self)
             raise
         if refusals is not None:
             refusals.over(self)

@@ -6,12 +6,13 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 log = logging.getLogger(__name__)
 
 LINE_INTERVAL_S = 1.0
 HANDSHAKES_MAX = 256
+HANDSHAKE_LIMIT_S = 10.0  # the longest that any of our listeners gives a handshake
 
 # OpenSSL's reasons for what goes wrong in practice.
 _REASONS = {
@@ -66,8 +67,9 @@ class Refusals:
         self._handshakes_max = handshakes_max
         self._next_line_s = float("-inf")
         self._untold = 0
-        # Weak, because whoever hangs up or takes too long is dropped by the event loop, silently.
-        self._under_way: WeakSet[ssl.SSLObject] = WeakSet()
+        # When each began. Whoever hangs up or takes too long is dropped by the event loop, silently
+        # and in a cycle that the collector may not look at for hours.
+        self._under_way: WeakKeyDictionary[ssl.SSLObject, float] = WeakKeyDictionary()
         self.total = 0
 
     def admits(self, handshake: ssl.SSLObject) -> bool:
@@ -75,17 +77,26 @@ class Refusals:
 
         Nothing else bounds connections before their handshake is over.
         """
-        if handshake in self._under_way:
+        under_way = self._under_way
+        if handshake in under_way:
             return True
-        if len(self._under_way) >= self._handshakes_max:
+        if len(under_way) >= self._handshakes_max:
+            self._forget_dropped()
+        if len(under_way) >= self._handshakes_max:
             self.note(TOO_MANY)
             return False
-        self._under_way.add(handshake)
+        under_way[handshake] = self._now_s()
         return True
 
     def over(self, handshake: ssl.SSLObject) -> None:
         """It has succeeded or failed."""
-        self._under_way.discard(handshake)
+        self._under_way.pop(handshake, None)
+
+    def _forget_dropped(self) -> None:
+        oldest_s = self._now_s() - HANDSHAKE_LIMIT_S
+        for handshake, began_s in list(self._under_way.items()):
+            if began_s < oldest_s:
+                self.over(handshake)
 
     def note(self, reason: str) -> None:
         """Take one failure; never raises."""
