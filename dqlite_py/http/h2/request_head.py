@@ -17,7 +17,11 @@ _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _BAD_VALUE = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$")
 _DIGITS = re.compile(rb"[0-9]{1,19}")
 
-MOST_KNOWN = 1024  # of heads, and of single fields, remembered as good
+# What is remembered as good, at most some 500 kB whatever a peer sends.
+MOST_HEADS = 64
+MOST_FIELDS = 512
+LARGEST_FIELD_BYTES = 512
+MOST_FIELDS_OF_HEAD = 12
 
 
 class Malformed(Exception):
@@ -54,9 +58,10 @@ class HeadReader:
         head = self._heads.get(fields)
         if head is None:
             head = self._check(fields)
-            if len(self._heads) >= MOST_KNOWN:
-                self._heads.clear()
-            self._heads[fields] = head
+            if _is_small(fields):
+                if len(self._heads) >= MOST_HEADS:
+                    self._heads.clear()
+                self._heads[fields] = head
         return head
 
     def check_trailers(self, fields: Fields) -> None:
@@ -99,9 +104,16 @@ class HeadReader:
             raise Malformed("te says something else than trailers")
         if _BAD_VALUE.search(value):
             raise Malformed("a bad value of a field")
-        if len(good) >= MOST_KNOWN:
-            good.clear()
-        good.add(pair)
+        if len(name) + len(value) <= LARGEST_FIELD_BYTES:
+            if len(good) >= MOST_FIELDS:
+                good.clear()
+            good.add(pair)
+
+
+def _is_small(fields: Fields) -> bool:
+    if len(fields) > MOST_FIELDS_OF_HEAD:
+        return False
+    return all(len(name) + len(value) <= LARGEST_FIELD_BYTES for name, value in fields)
 
 
 def _head(pseudo: dict[bytes, bytes], regular: Fields) -> RequestHead:
