@@ -158,7 +158,12 @@ def test_a_read_round_alone_does_not_answer_what_rests_on_an_uncommitted_batch(
         unequal = rpc_pb2.Compare(key=b"k", target=rpc_pb2.Compare.VALUE, value=b"old")
         change = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"k"))
         request = rpc_pb2.TxnRequest(compare=[unequal], success=[change])
-        comparing = [asyncio.create_task(leader.kv.txn(request)) for _ in range(20)]
+        (hosted,) = leader.parts.databases.hosted
+        below = hosted.batch_number
+        crowd = cluster.limits.overlap_commands_min  # fewer would wait for the batch below
+        comparing = [asyncio.create_task(leader.kv.txn(request)) for _ in range(crowd)]
+        await cluster.wait_for(lambda: hosted.batch_number > below, "they run on top of it")
+        assert not writing.done()
         await asyncio.wait(comparing, return_when=asyncio.FIRST_COMPLETED)
         assert writing.done()
         assert not any([(await each).succeeded for each in comparing])
