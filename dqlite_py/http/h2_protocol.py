@@ -125,7 +125,7 @@ class H2Protocol(asyncio.Protocol):
         connection = self.connection
         connection.receive(data, now_s)
         if connection.mid_frame or not connection.settled:
-            if self._mid_frame_since_s is None:
+            if self._mid_frame_since_s is None or connection.framer.got_on:
                 self._mid_frame_since_s = now_s
         else:
             self._mid_frame_since_s = None

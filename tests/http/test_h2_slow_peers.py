@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -88,6 +88,11 @@ def ask(stream_id: int, size_bytes: int) -> bytes:
     return h2.headers(stream_id, fields, end_stream=True)
 
 
+def piece_by_piece(stream: bytes, size_bytes: int) -> Iterator[bytes]:
+    for start in range(0, len(stream), size_bytes):
+        yield stream[start : start + size_bytes]
+
+
 def pongs(transport: FakeTransport) -> int:
     frames, _ = h2.parse(bytes(transport.sent))
     return sum((one.kind, one.flags) == (h2.PING, h2.ACK) for one in frames)
@@ -150,3 +155,33 @@ def test_the_handlers_of_a_client_that_hangs_up_end_though_it_does_not_read() ->
         assert len(site.connections) == 0
 
     asyncio.run(scene())
+
+
+def test_a_peer_that_sends_without_a_pause_is_kept_and_one_that_stops_in_a_frame_is_not() -> None:
+    async def scene() -> None:
+        site = Site()
+        site.protocol.loop = MovedLoop(site)
+        transport = site.connect()
+        unknown = h2.frame(0x99, 0, 0, bytes(1000))
+        size_bytes = 1010  # no piece ends where a frame does
+        for piece in piece_by_piece(unknown * 900, size_bytes):
+            transport.receive(piece)
+            site.later(1)
+        assert site.ended == []
+        transport.receive(unknown[:-1])
+        site.later(TIMES.frame_s + 2)
+        assert site.ended == ["slow_writer"]
+        await settle()
+
+    asyncio.run(scene())
+
+
+class MovedLoop:
+    """A loop whose time is the site's."""
+
+    def __init__(self, site: Site) -> None:
+        self._loop, self._site = site.protocol.loop, site
+        self.call_soon = self._loop.call_soon
+
+    def time(self) -> float:
+        return self._site.now_s

@@ -68,7 +68,7 @@ class Connection:
         self.last_stream_id = 0
         self._refuse_after: int | None = None  # streams above it are refused: we are leaving
         self._past = PastStreams()
-        self._framer = Framer(limits, self)
+        self.framer = Framer(limits, self)
         self.dead = False
         self._window = max(limits.connection_window_bytes, frames.DEFAULT_WINDOW_BYTES)
         self._owed_bytes = 0
@@ -83,7 +83,7 @@ class Connection:
             return
         self._now_s = now_s
         try:
-            self._framer.feed(data)
+            self.framer.feed(data)
         except ConnectionBroken as broken:
             self.fail(broken.code, broken.reason)
 
@@ -94,12 +94,12 @@ class Connection:
     @property
     def settled(self) -> bool:
         """Whether the peer has shown that it speaks HTTP/2."""
-        return self._framer.settled
+        return self.framer.settled
 
     @property
     def mid_frame(self) -> bool:
         """Whether the peer owes the rest of a frame or header block."""
-        return self._framer.mid_frame
+        return self.framer.mid_frame
 
     @property
     def refusing(self) -> bool:

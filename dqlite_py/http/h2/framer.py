@@ -65,7 +65,16 @@ class _Block:
 class Framer:
     """Cuts a peer's bytes into frames and checks each by itself."""
 
-    __slots__ = ("_begun", "_block", "_limits", "_readers", "_receiver", "_rest", "settled")
+    __slots__ = (
+        "_begun",
+        "_block",
+        "_limits",
+        "_readers",
+        "_receiver",
+        "_rest",
+        "got_on",
+        "settled",
+    )
 
     def __init__(self, limits: H2Limits, receiver: FrameReceiver) -> None:
         self._limits = limits
@@ -86,6 +95,7 @@ class Framer:
             self._continuation,
         )
         self.settled = False  # the peer's first SETTINGS has come
+        self.got_on = False  # what was last fed ended a frame, and with it any header block
 
     @property
     def mid_frame(self) -> bool:
@@ -94,6 +104,7 @@ class Framer:
 
     def feed(self, data: bytes) -> None:
         """Handle every whole frame; raise ConnectionBroken at the first that breaks the rules."""
+        self.got_on = False
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -104,6 +115,7 @@ class Framer:
                 self._rest = data
                 return
         done = self._frames(data, start)
+        self.got_on = done > start and self._block is None
         if done < len(data):
             self._rest = data[done:]
 
