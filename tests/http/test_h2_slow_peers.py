@@ -15,6 +15,7 @@ from dqlite_py.http.grpc.status import Code
 from dqlite_py.http.h2_protocol import CONTROL_BYTES, H2Protocol, H2Setting, H2Times
 from dqlite_py.http.owner import TaskOwner
 from dqlite_py.http.web import WebRequest, WebResponse
+from tests.http.conversation import Conversation
 from tests.kit import raw_h2 as h2
 from tests.kit.fake_transport import FakeTransport, settle
 
@@ -185,3 +186,17 @@ class MovedLoop:
 
     def time(self) -> float:
         return self._site.now_s
+
+
+def test_streams_that_are_reset_leave_nothing_waiting_for_a_window() -> None:
+    it = Conversation()
+    it.say(h2.headers(1, end_stream=True))
+    it.answer(1, bytes(h2.DEFAULT_WINDOW))  # the connection's window is shut now
+    for number in range(3, 1003, 2):
+        it.say(h2.headers(number, end_stream=True))
+        it.answer(number)
+        it.say(h2.rst_stream(number))
+    sender = it.connection.sender
+    assert not sender.held_bytes
+    sender.widen(None, 1000)
+    assert not sender.can_pump, "a stream that is gone has a turn"

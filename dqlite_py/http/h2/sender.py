@@ -7,7 +7,7 @@ caller gave. Frames of one stream keep their order (RFC 9113 sections 5.2 and 6.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable
 
 from dqlite_py.http.h2 import frames
@@ -42,7 +42,7 @@ class Sender:
         self._out: list[bytes] = []
         self.out_bytes = 0
         self.held_bytes = 0  # in memory for what is queued; a piece counts whole until its end
-        self._round: deque[Stream] = deque()
+        self._round: OrderedDict[Stream, None] = OrderedDict()  # in the order of their turns
         self.window = frames.DEFAULT_WINDOW_BYTES
         self.initial_window = frames.DEFAULT_WINDOW_BYTES
         self.frame_bytes = frames.DEFAULT_FRAME_BYTES
@@ -127,8 +127,7 @@ class Sender:
         served: dict[int, Stream] = {}
         waiting = self._round
         while waiting and self.can_pump:
-            stream = waiting.popleft()
-            stream.scheduled = False
+            stream, _ = waiting.popitem(last=False)
             if self._serve(stream):
                 served[stream.id] = stream
             if stream.queue:
@@ -146,10 +145,11 @@ class Sender:
         )
 
     def forget(self, stream: Stream) -> None:
-        """Drop what a stream has queued: it was reset. Its turn passes unused."""
+        """Drop what a stream has queued, and its turn: it was reset."""
         self.held_bytes -= sum(len(piece.data) for piece in stream.queue)
         stream.queue.clear()
         stream.queued_bytes = 0
+        self._round.pop(stream, None)
 
     def widen(self, stream: Stream | None, increment: int) -> None:
         """Take over a WINDOW_UPDATE (RFC 9113 section 6.9.1)."""
@@ -189,9 +189,8 @@ class Sender:
 
     def _schedule(self, stream: Stream) -> None:
         """Give the stream a turn, unless its own window is shut: `widen` does it then."""
-        if not stream.scheduled and stream.send_window > 0:
-            stream.scheduled = True
-            self._round.append(stream)
+        if stream.send_window > 0:
+            self._round.setdefault(stream)
 
     def _serve(self, stream: Stream) -> bool:
         """Send at most one DATA frame of a stream, and the blocks around it."""

@@ -27,7 +27,6 @@ class Stream:
         "queued_bytes",
         "receive_window",
         "received_bytes",
-        "scheduled",
         "send_window",
     )
 
@@ -44,7 +43,6 @@ class Stream:
         # What waits for windows or room, in order: (data, end of stream) or (block, True, True).
         self.queue: deque[Piece] = deque()
         self.queued_bytes = 0
-        self.scheduled = False  # stands in the sender's round
 
     def check_length(self, *, ended: bool) -> None:
         """Raise StreamBroken if the body differs from its content-length (section 8.1.1)."""
