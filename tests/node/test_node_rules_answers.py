@@ -118,9 +118,15 @@ def test_an_unchanged_write_waits_for_the_uncommitted_batch_it_was_executed_on(
         isolate(cluster, old)
         writing = asyncio.create_task(outcome_of(put(old, b"k", b"speculative")))
         await cluster.wait_for(lambda: len(pipeline._batches) == 1, "a batch in flight")
+        (hosted,) = old.parts.databases.hosted
+        below = hosted.batch_number
         comparing = [
-            asyncio.create_task(put_if_value(old, b"k", b"old", b"newest")) for _ in range(20)
-        ]  # enough of them to be executed on top, where the value is b"speculative"
+            asyncio.create_task(put_if_value(old, b"k", b"old", b"newest"))
+            for _ in range(cluster.limits.overlap_commands_min)
+        ]
+        await cluster.wait_for(
+            lambda: hosted.batch_number > below, "they run on top, where k is b'speculative'"
+        )
         new = await other_leader(cluster, old)
         assert not any(task.done() for task in comparing)
         cluster.network.heal()
