@@ -202,6 +202,8 @@ def _exceptions(ran: Sequence[Mapping[str, Any]]) -> list[str]:
     for each in ran:
         told = [f"first {old['verdict']}, run again" for old in each.get("earlier", ())]
         for old in each.get("checked_before", ()):
+            if old["verdict"] == each["verdict"] == "valid":
+                continue
             why = "; ".join(map(str, old["undecided"])) or f"{old['violations']} violations"
             told.append(f"first {old['verdict']} ({why}), the same history checked again")
         if told or each["verdict"] != "valid":

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from jepsen.checkers.evidence import Evidence, collect
 from jepsen.checkers.realtime import Floor, check_order
 from jepsen.checkers.result import Deadline, Result, brief, describe
-from jepsen.history import Operation
+from jepsen.history import NEVER, Operation
 from jepsen.model.store import FIRST_REVISION, Store, Txn, same_response, txn_of
 
 KV = frozenset({"txn", "put", "range", "delete", "compact"})
@@ -76,6 +76,7 @@ class Replay:
         self._target = max(
             (FIRST_REVISION, self._evidence.last_revision, *self._writes, *self._reads)
         )
+        self._shown_by = _earliest_shown(operations, self._target)
         self._pin(operations)
 
     def run(self) -> Result:
@@ -192,7 +193,7 @@ class Replay:
             start = request.operation.start
             if start in self._used or start in self._reserved:
                 continue
-            if self._floor.before(start)[0] >= 2 * revision:
+            if start > self._shown_by[revision] or self._floor.before(start)[0] >= 2 * revision:
                 continue
             _, _, changes = self.store.apply(request.txn, revision)
             self.store.undo(revision)
@@ -300,6 +301,22 @@ class Replay:
                 if writer is not None and writer.start > request.operation.end:
                     message = f"{describe(request.operation)} shows the later {describe(writer)}"
                     self.result.add("read from the future", message, request.operation, writer)
+
+
+def _earliest_shown(operations: Sequence[Operation], target: int) -> list[int]:
+    """Return, by revision, when somebody was first told of it or of a later one.
+
+    Serializable reads count: what they show was asked for before they ended.
+    """
+    shown = [NEVER] * (target + 2)
+    for operation in operations:
+        revision = operation.revision
+        if operation.f in KV and operation.is_ok and revision is not None and revision > 0:
+            at = min(revision, target)
+            shown[at] = min(shown[at], operation.end)
+    for revision in range(target, -1, -1):
+        shown[revision] = min(shown[revision], shown[revision + 1])
+    return shown
 
 
 def check_store(operations: Sequence[Operation], *, time_limit_s: float = 60.0) -> Result:

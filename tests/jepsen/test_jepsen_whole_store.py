@@ -55,6 +55,43 @@ class Log:
         return result.kinds()
 
 
+def unseen_write(log: Log, process: int, value: str, kind: str) -> None:
+    op = {"op": "put", "key": "k", "value": value}
+    log.add(kind, process, op, op if kind == INVOKE else None)
+
+
+def local_get(log: Log, process: int, key: str, rev: int) -> None:
+    op = {"op": "range", "key": key}
+    log.add(INVOKE, process, op, op)
+    log.events[-1] = replace(log.events[-1], extra={"serializable": True})
+    response = {"kvs": [], "count": 0, "more": False}
+    log.add(OK, process, op, {"succeeded": True, "responses": [response]}, rev)
+
+
+def test_a_revision_shown_by_a_local_read_was_asked_for_before_it() -> None:
+    # Revision 3 was never read: two requests could have made it, but only one in time. Found in
+    # `kv` under `kill-majority`, where the later one was taken and the read called impossible.
+    log = Log()
+    log.put(0, "a", "1", 2)
+    unseen_write(log, 1, "early", INVOKE)
+    unseen_write(log, 1, "early", INFO)
+    local_get(log, 2, "b", 3)
+    unseen_write(log, 3, "late", INVOKE)
+    unseen_write(log, 3, "late", INFO)
+    log.put(0, "k", "2", 4)
+    assert log.kinds() == set()
+
+
+def test_a_local_read_of_a_revision_that_only_later_requests_could_make_is_found() -> None:
+    log = Log()
+    log.put(0, "a", "1", 2)
+    local_get(log, 2, "b", 3)
+    unseen_write(log, 3, "late", INVOKE)
+    unseen_write(log, 3, "late", INFO)
+    log.put(0, "k", "2", 4)
+    assert log.kinds() == {"a revision nobody wrote"}
+
+
 def test_reads_answer_what_the_revision_holds() -> None:
     log = Log()
     log.put(0, "a", "1", 2)
