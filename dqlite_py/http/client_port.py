@@ -74,7 +74,10 @@ class ClientPort:
         return ports
 
     async def stop(self, grace_s: float) -> None:
-        """Accept nothing new, let what runs finish for ``grace_s``, then end it."""
+        """Accept nothing new, let what runs finish for ``grace_s``, then end it.
+
+        Finished is a call whose client has been sent its answer, as its windows allowed.
+        """
         self._leaving = True
         for server in self._servers:
             server.close()
@@ -83,7 +86,7 @@ class ClientPort:
             self._ticking.cancel()
         for connection in self.connections.all():
             connection.leave()
-        await _within(grace_s, self.owner.ended())
+        await _within(grace_s, self._finished())
         await self.owner.close()
         for connection in self.connections.all():
             connection.abort(Ending.LEAVING)
@@ -91,6 +94,14 @@ class ClientPort:
             for connection in self.connections.all():
                 connection.abort(Ending.LEAVING)  # it does not read its last bytes
             await self.connections.emptied()
+
+    async def _finished(self) -> None:
+        """Wait until nothing runs and everybody has been sent what is answered.
+
+        A connection closes when it has left. What windows hold back outlives the call's task.
+        """
+        await self.owner.ended()
+        await self.connections.emptied()
 
     async def _listen(self, bind: Bind) -> asyncio.Server:
         tls: dict[str, Any] = {}
