@@ -79,27 +79,39 @@ def _draw(
     products = results["products"]
     bar = 0.8 / len(products)
     for number, product in enumerate(products):
-        for place, width in enumerate(widths):
-            where = {"kind": kind, "generator": generator, "concurrency": width}
-            values = by_round(results, product, in_point(where, figure(name)))
-            known = [value for value in values if value is not None]
-            if known:  # what failed has no bar; the report says why
-                at = place + (number - (len(products) - 1) / 2) * bar
-                middle = median(known)
-                spread = [[middle - min(known)], [max(known) - middle]]
-                title = TITLES[product] if place == 0 else None
-                axis.bar(
-                    at,
-                    middle,
-                    bar * 0.95,
-                    yerr=spread,
-                    color=COLOURS[product],
-                    label=title,
-                    error_kw={"linewidth": 0.8},
-                )
+        found = _medians(results, product, (kind, generator), name)
+        if not found:  # what failed is not drawn; the report says why
+            continue
+        places = [widths.index(width) for width in found]
+        middle = [each[1] for each in found.values()]
+        spread = [
+            [each[1] - each[0] for each in found.values()],
+            [each[2] - each[1] for each in found.values()],
+        ]
+        style = {"color": COLOURS[product], "label": TITLES[product]}
+        if logarithmic:  # the foot of a bar would mean nothing
+            axis.errorbar(places, middle, spread, marker="o", capsize=3, linewidth=1, **style)
+        else:
+            at = [place + (number - (len(products) - 1) / 2) * bar for place in places]
+            axis.bar(at, middle, bar * 0.95, yerr=spread, error_kw={"linewidth": 0.8}, **style)
     if logarithmic:
         axis.set_yscale("log")
     axis.set_xticks(range(len(widths)), [f"c={width}" for width in widths])
     axis.set_ylabel(label, fontsize=8)
     axis.set_title(f"{KIND_TITLES[kind]}\n{GENERATOR_TITLES[generator]}", fontsize=8)
     axis.legend(fontsize=7)
+
+
+def _medians(
+    results: Result, product: str, group: tuple[str, str], name: str
+) -> dict[int, tuple[float, float, float]]:
+    """Return the least, the median and the greatest of the rounds for each width measured."""
+    kind, generator = group
+    found = {}
+    for width in dict.fromkeys(w for k, g, w in labels_of(results) if (k, g) == group):
+        where = {"kind": kind, "generator": generator, "concurrency": width}
+        values = by_round(results, product, in_point(where, figure(name)))
+        known = [value for value in values if value is not None]
+        if known:
+            found[width] = min(known), median(known), max(known)
+    return found
