@@ -16,7 +16,7 @@ import pytest
 
 from dqlite_py.errors import StartRefused
 from dqlite_py.system.tls.contexts import TlsFiles, TlsPolicy, client_context, server_context
-from dqlite_py.system.tls.refusals import HANDSHAKE_LIMIT_S, Refusals
+from dqlite_py.system.tls.refusals import GIVES_WAY_S, Refusals
 from tests.kit.pki import Authority, Pair, encrypt_key
 from tests.kit.tls_echo import ask, echoing, subject
 
@@ -291,7 +291,7 @@ def test_a_policy_bounds_versions_and_ciphers(run, ca: Authority) -> None:
 
 
 def test_handshakes_under_way_are_bounded_and_give_their_room_back(run, ca: Authority) -> None:
-    refusals = Refusals("client", handshakes_max=2)
+    refusals = Refusals("client", now_s=lambda: 0.0, handshakes_max=2)
     server = server_context(files(ca.issue("server"), ca), verify_clients=False, refusals=refusals)
     client = client_context(files(None, ca))
 
@@ -344,15 +344,18 @@ def test_failed_handshakes_give_their_room_back_without_the_collector(run, ca: A
     assert refusals.total == 8
 
 
-def test_what_event_loops_have_dropped_gives_its_room_back() -> None:
+def test_slow_and_dropped_handshakes_make_room_for_others() -> None:
     now_s = 0.0
     refusals = Refusals("client", now_s=lambda: now_s, handshakes_max=1)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    dropped, fresh = (
+    silent, fresh = (
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True) for _ in range(2)
     )
-    assert refusals.admits(dropped)
-    now_s = HANDSHAKE_LIMIT_S
-    assert not refusals.admits(fresh), "it may still be under way"
+    assert refusals.admits(silent)
+    now_s = GIVES_WAY_S
+    assert not refusals.admits(fresh), "there is no room yet"
     now_s += 0.1
     assert refusals.admits(fresh)
+    assert not refusals.admits(silent), "it takes the room of another"
+    refusals.over(fresh)
+    assert refusals.admits(silent), "it may go on when there is room"

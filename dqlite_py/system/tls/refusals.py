@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 LINE_INTERVAL_S = 1.0
 HANDSHAKES_MAX = 256
-HANDSHAKE_LIMIT_S = 10.0  # the longest that any of our listeners gives a handshake
+GIVES_WAY_S = 1.0  # a handshake that takes longer makes room for others when there is none
 
 # OpenSSL's reasons for what goes wrong in practice.
 _REASONS = {
@@ -51,7 +51,7 @@ class Refusals:
         port: what the port is for, as in ``client`` or ``peer``.
         counted: called for each failure, for a metric.
         now_s: monotonic seconds.
-        handshakes_max: handshakes that may be under way; one more is refused.
+        handshakes_max: handshakes not older than GIVES_WAY_S; one more is refused.
     """
 
     def __init__(
@@ -75,13 +75,15 @@ class Refusals:
     def admits(self, handshake: ssl.SSLObject) -> bool:
         """Tell whether a handshake may go on; one too many may not, and is noted.
 
-        Nothing else bounds connections before their handshake is over.
+        Nothing else bounds connections before their handshake is over. Slow ones are not counted
+        when they are too many, so that silent strangers shut nobody out; the event loop's time
+        limit ends them.
         """
         under_way = self._under_way
         if handshake in under_way:
             return True
         if len(under_way) >= self._handshakes_max:
-            self._forget_dropped()
+            self._make_room()
         if len(under_way) >= self._handshakes_max:
             self.note(TOO_MANY)
             return False
@@ -92,8 +94,8 @@ class Refusals:
         """It has succeeded or failed."""
         self._under_way.pop(handshake, None)
 
-    def _forget_dropped(self) -> None:
-        oldest_s = self._now_s() - HANDSHAKE_LIMIT_S
+    def _make_room(self) -> None:
+        oldest_s = self._now_s() - GIVES_WAY_S
         for handshake, began_s in list(self._under_way.items()):
             if began_s < oldest_s:
                 self.over(handshake)
