@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dqlite_py.errors import StartRefused
 from dqlite_py.http.h1 import Http1Protocol, TaskStarter
 from dqlite_py.http.h1_wire import Http1Limits
+from dqlite_py.http.keepalive import keep_alive
 from dqlite_py.http.web import WebHandler
 
 MOST_CONNECTIONS = 256
@@ -60,6 +61,7 @@ class HttpServer:
                     reason=f"cannot listen for metrics on {address}: {error.strerror}; choose "
                     "another --listen-metrics-urls"
                 ) from None
+            keep_alive(server)
             self._servers.append(server)
             ports.append(int(server.sockets[0].getsockname()[1]))
         return ports

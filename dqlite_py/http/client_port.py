@@ -13,6 +13,7 @@ from dqlite_py.http.h1 import Http1Protocol
 from dqlite_py.http.h1_wire import Http1Limits
 from dqlite_py.http.h2 import frames
 from dqlite_py.http.h2_protocol import H2Protocol, H2Setting
+from dqlite_py.http.keepalive import keep_alive
 from dqlite_py.http.owner import TaskOwner
 
 FIRST_BYTES_S = 10.0  # for a new connection to say what it speaks, and for a TLS handshake
@@ -111,9 +112,11 @@ class ClientPort:
             return await self.loop.create_unix_server(
                 self._arriving, bind.path, backlog=BACKLOG, **tls
             )
-        return await self.loop.create_server(
+        server = await self.loop.create_server(
             self._arriving, bind.host, bind.port, backlog=BACKLOG, **tls
         )
+        keep_alive(server)
+        return server
 
     def _arriving(self) -> Arriving:
         return Arriving(self)
