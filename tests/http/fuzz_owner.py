@@ -216,14 +216,14 @@ class Owner:
 
     def _check_memory(self) -> None:
         connection = self.connection
-        framer = connection._framer
+        framer = connection.framer
         assert len(framer._rest) < FRAME_BYTES + FRAME_HEAD_BYTES
         if framer._block is not None:
             assert framer._block.size_bytes <= self.limits.header_block_bytes
         assert len(connection._past._resets) <= REMEMBERED
         assert len(connection._heads._heads) <= REMEMBERED
         assert connection._decoder._table_bytes <= 4096
-        assert len(connection.sender._round) <= len(connection.streams) + len(self.all)
+        assert len(connection.sender._round) <= len(connection.streams)
 
     def check_bodies(self) -> None:
         """What was heard of an answer is a beginning of what was sent."""

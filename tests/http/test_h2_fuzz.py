@@ -100,6 +100,12 @@ def test_no_window_is_opened_for_a_stream_that_is_gone() -> None:
     assert talk.hear() == []
 
 
+def test_the_first_part_of_a_header_block_is_measured_as_well() -> None:
+    """octets:1002:18: only CONTINUATION was held against the limit."""
+    talk = Conversation(H2Limits(header_block_bytes=1_000))
+    talk.breaks(h2.headers(1, bytes(1_001), end_headers=False), code=h2.ENHANCE_YOUR_CALM)
+
+
 def test_many_windows_in_one_settings_frame_cost_one_step_a_stream() -> None:
     talk = Conversation()
     talk.say(*(h2.headers(number, end_stream=True) for number in range(1, 1_000, 2)))

@@ -185,6 +185,7 @@ class Framer:
             self._receiver.on_fields(stream_id, payload, depends_on=depends_on, ended=ended)
         else:
             self._block = _Block(stream_id, payload, depends_on, ended=ended)
+            self._check_block(self._block)
 
     def _continuation(self, flags: int, _stream_id: int, payload: bytes) -> None:
         block = self._block
@@ -192,11 +193,7 @@ class Framer:
             raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
         block.parts.append(payload)
         block.size_bytes += len(payload)
-        limits = self._limits
-        if len(block.parts) > 1 + limits.max_continuations:
-            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "too many CONTINUATION frames")
-        if block.size_bytes > limits.header_block_bytes:
-            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "a header block is too large")
+        self._check_block(block)
         if flags & frames.END_HEADERS:
             self._block = None
             self._receiver.on_fields(
@@ -205,6 +202,13 @@ class Framer:
                 depends_on=block.depends_on,
                 ended=block.ended,
             )
+
+    def _check_block(self, block: _Block) -> None:
+        limits = self._limits
+        if len(block.parts) > 1 + limits.max_continuations:
+            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "too many CONTINUATION frames")
+        if block.size_bytes > limits.header_block_bytes:
+            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "a header block is too large")
 
     def _priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id:
