@@ -10,9 +10,10 @@ from dqlite_py.api.routes import Route
 from dqlite_py.api.status import Code, status_of
 from dqlite_py.config import Endpoint
 from dqlite_py.errors import StartRefused
+from dqlite_py.http.budget import Budget
 from dqlite_py.http.client_port import Bind, ClientPort, PortSetting
 from dqlite_py.http.grpc.methods import Method
-from dqlite_py.http.grpc.service import Budget, GrpcLimits, GrpcService
+from dqlite_py.http.grpc.service import GrpcLimits, GrpcService
 from dqlite_py.http.h2.settings import H2Limits
 from dqlite_py.http.h2_protocol import H2Setting
 from dqlite_py.http.web import WebHandler

@@ -15,6 +15,7 @@ from dqlite_py.http.h2 import frames
 from dqlite_py.http.h2_protocol import H2Protocol, H2Setting
 from dqlite_py.http.keepalive import keep_alive
 from dqlite_py.http.owner import TaskOwner
+from dqlite_py.http.web import within_budget
 
 FIRST_BYTES_S = 10.0  # for a new connection to say what it speaks, and for a TLS handshake
 BACKLOG = 1024
@@ -53,7 +54,7 @@ class ClientPort:
         self.loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
         self._ticking: asyncio.Task[Any] | None = None
-        self._leaving = False
+        self.leaving = False
 
     async def start(self, binds: Sequence[Bind]) -> list[int]:
         """Listen at every place; return the ports, which differ if 0 was asked.
@@ -79,7 +80,7 @@ class ClientPort:
 
         Finished is a call whose client has been sent its answer, as its windows allowed.
         """
-        self._leaving = True
+        self.leaving = True
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -143,6 +144,9 @@ class Arriving(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) else "unix"
+        if self._port.leaving:  # its TLS handshake was under way
+            self._transport.abort()
+            return
         refused = self._port.connections.admit(self, address)
         if refused is not None:
             self._port.connections.ended(refused)
@@ -220,8 +224,9 @@ class _Http1:
     def __init__(self, port: ClientPort, secure: bool) -> None:
         self._port = port
         setting = port.setting
+        web = within_budget(setting.h2.web, setting.h2.grpc.budget)
         self.protocol = Http1Protocol(
-            setting.h2.web, setting.h1, port.owner, setting.h2.web_failed, secure, self
+            web, setting.h1, port.owner, setting.h2.web_failed, secure, self
         )
 
     def answered(self, status: int) -> None:

@@ -65,7 +65,7 @@ class H2Protocol(asyncio.Protocol):
         self.owner = owner
         self.loop = asyncio.get_running_loop()
         self.secure = secure
-        self._certificate_name = certificate_name
+        self.certificate_name = certificate_name
         self.connection = Connection(setting.limits, self)
         self._transport: asyncio.Transport | None = None
         self._flushing = False
@@ -196,12 +196,12 @@ class H2Protocol(asyncio.Protocol):
         since_s = self._mid_frame_since_s
         if transport.is_closing():
             self._tick_closing(transport, now_s)
+        elif self._stalled_since_s is not None:  # what it owes us then, we do not read
+            self._tick_stalled(transport, self._stalled_since_s, now_s)
         elif since_s is not None:
             settled = connection.settled
             if now_s - since_s > (times.frame_s if settled else times.settle_s):
                 self.abort(Ending.SLOW_WRITER)
-        elif self._stalled_since_s is not None:
-            self._tick_stalled(transport, self._stalled_since_s, now_s)
         elif self._pinged_s is not None:
             if now_s - self._pinged_s > times.ping_timeout_s:
                 self._connections.ended(Ending.NO_SIGN_OF_LIFE)
@@ -234,12 +234,17 @@ class H2Protocol(asyncio.Protocol):
         call_head: CallHead | None = head.read_as
         if call_head is None:
             if not is_grpc(head):
-                stream.call = H2WebCall(self, stream, self._setting.web, self._setting.web_failed)
-                stream.call.begin(ended=ended)
+                self._begin_web(stream, ended=ended)
                 return
-            call_head = read(head, self._setting.grpc.methods, self._certificate_name)
+            call_head = read(head, self._setting.grpc.methods, self.certificate_name)
             head.read_as = call_head
         self._begin_call(stream, call_head, ended=ended)
+
+    def _begin_web(self, stream: Stream, *, ended: bool) -> None:
+        setting = self._setting
+        call = H2WebCall(self, stream, setting.web, setting.web_failed, setting.grpc.budget)
+        stream.call = call
+        call.begin(ended=ended)
 
     def _begin_call(self, stream: Stream, head: CallHead, *, ended: bool) -> None:
         service = self._setting.grpc
@@ -293,16 +298,15 @@ class H2Protocol(asyncio.Protocol):
         if transport is None or transport.is_closing():
             connection.take()
             return
-        while True:
-            out = connection.take()
-            if not out:
-                break
+        out = connection.take()
+        if out:
             transport.write(out)
-            if not connection.sender.can_pump:
-                break
+        if connection.sender.can_pump:
             connection.pump()
+            self.wrote()  # in the next turn of the loop: the others have theirs in between
         self._connections.holds(self, connection.sender.held_bytes)
-        if self._leaving and not connection.streams and not connection.dead:
+        sent = not connection.streams and not connection.sender.out_bytes
+        if self._leaving and sent and not connection.dead:
             self._close_when_left()
         elif transport.get_write_buffer_size() > CONTROL_BYTES:
             self._pause_reading()

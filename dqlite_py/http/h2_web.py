@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
+from dqlite_py.http.budget import Budget
 from dqlite_py.http.h2.connection import Connection
 from dqlite_py.http.h2.errors import ErrorCode
 from dqlite_py.http.h2.request_head import RequestHead
@@ -24,6 +24,7 @@ class WebHost(Protocol):
     owner: TaskOwner
     loop: asyncio.AbstractEventLoop
     secure: bool
+    certificate_name: str | None
 
     def wrote(self) -> None:
         """The connection has something to send: do it soon."""
@@ -38,12 +39,14 @@ class H2WebCall:
         stream: Stream,
         handler: WebHandler,
         failed: Callable[[str, BaseException], None],
+        budget: Budget,
     ) -> None:
         self._host = host
         self._stream = stream
         self._handler = handler
         self._failed = failed
-        self._chunks: deque[bytes] = deque()
+        self._budget = budget
+        self._chunks = bytearray()  # one, however small the pieces that come
         self._client_done = False
         self._arrived: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -55,15 +58,17 @@ class H2WebCall:
     def begin(self, *, ended: bool) -> None:
         """Start the handler."""
         self._client_done = ended
-        request = _request(self._stream.head, self._body(), secure=self._host.secure)
+        request = _request(self._stream.head, self._body(), self._host, self._budget)
         self._task = self._host.owner.create_task(self._run(request))
 
     # --- from the connection ---
 
     def body(self, data: bytes, *, ended: bool) -> None:
         """Queue a piece; the window opens again as the handler takes it."""
+        if self._over:
+            return
         if data:
-            self._chunks.append(data)
+            self._chunks += data
         self._client_done = ended
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
@@ -154,7 +159,8 @@ class H2WebCall:
     async def _body(self) -> AsyncIterator[bytes]:
         while True:
             while self._chunks:
-                chunk = self._chunks.popleft()
+                chunk = bytes(self._chunks)
+                self._chunks.clear()
                 self._host.connection.consumed(self._stream, len(chunk))
                 self._host.wrote()
                 yield chunk
@@ -165,7 +171,9 @@ class H2WebCall:
             self._arrived = None
 
 
-def _request(head: RequestHead, chunks: AsyncIterator[bytes], *, secure: bool) -> WebRequest:
+def _request(
+    head: RequestHead, chunks: AsyncIterator[bytes], host: WebHost, budget: Budget
+) -> WebRequest:
     headers: dict[str, str] = {}
     for name_bytes, value_bytes in head.fields:
         name, value = name_bytes.decode("ascii"), value_bytes.decode("latin-1")
@@ -175,4 +183,13 @@ def _request(head: RequestHead, chunks: AsyncIterator[bytes], *, secure: bool) -
     if head.authority:
         headers.setdefault("host", head.authority.decode("latin-1"))
     path, _, query = head.path.decode("latin-1").partition("?")
-    return WebRequest(head.method.decode("ascii"), path, query, headers, chunks, secure)
+    return WebRequest(
+        head.method.decode("latin-1"),
+        path,
+        query,
+        headers,
+        chunks,
+        host.secure,
+        host.certificate_name,
+        budget,
+    )

@@ -6,8 +6,12 @@ A handler is written once, against these types, and serves HTTP/1.1 and HTTP/2 a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+from dqlite_py.http.budget import Budget
+
+TOO_MUCH = "too many bytes of incomplete requests, try again later"
 
 
 class BodyTooLarge(Exception):
@@ -51,17 +55,28 @@ class WebRequest:
     chunks: AsyncIterator[bytes]
     secure: bool = False  # over TLS
     certificate_name: str | None = None  # the subject's common name in a verified certificate
+    budget: Budget | None = None  # what all incomplete bodies may take together
 
     async def read(self, most_bytes: int) -> bytes:
-        """Return the whole body; raise BodyTooLarge if it has more than ``most_bytes``."""
-        parts: list[bytes] = []
-        size_bytes = 0
-        async for chunk in self.chunks:
-            size_bytes += len(chunk)
-            if size_bytes > most_bytes:
-                raise BodyTooLarge(most_bytes)
-            parts.append(chunk)
-        return b"".join(parts)
+        """Return the whole body; raise BodyTooLarge if it has more than ``most_bytes``.
+
+        Raises BodyUnusable (503) if all incomplete bodies together have too many bytes.
+        """
+        body = bytearray()
+        held_bytes = 0
+        try:
+            async for chunk in self.chunks:
+                if len(body) + len(chunk) > most_bytes:
+                    raise BodyTooLarge(most_bytes)
+                if self.budget is not None:
+                    if not self.budget.take(len(chunk)):
+                        raise BodyUnusable(503, TOO_MUCH)
+                    held_bytes += len(chunk)
+                body += chunk
+        finally:
+            if self.budget is not None:
+                self.budget.take(-held_bytes)
+        return bytes(body)
 
 
 class WebResponse(Protocol):
@@ -82,3 +97,12 @@ class WebResponse(Protocol):
 # An error that it raises is reported; the client gets 500 if nothing was sent, else the stream or
 # connection is broken off, so that a cut answer never looks whole. Cancelled if the client goes.
 WebHandler = Callable[[WebRequest, WebResponse], Awaitable[None]]
+
+
+def within_budget(handler: WebHandler, budget: Budget) -> WebHandler:
+    """Return a handler whose requests take from ``budget`` while their bodies are incomplete."""
+
+    async def handle(request: WebRequest, response: WebResponse) -> None:
+        await handler(replace(request, budget=budget), response)
+
+    return handle

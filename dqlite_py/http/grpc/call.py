@@ -101,19 +101,24 @@ class GrpcCall(ABC):
 
     def _messages(self, data: bytes) -> list[bytes] | None:
         """Return the messages that ``data`` completes; None if they refused the call."""
-        assembler = self._assembler
         try:
-            messages = assembler.feed(data)
+            return self._assembler.feed(data)
         except Refused as refusal:
             self.refuse(refusal)
             return None
-        more_bytes = assembler.held_bytes - self._budgeted_bytes
+
+    def _hold(self, waiting_bytes: int) -> bool:
+        """Take from the budget what is kept of the request; False if that refused the call.
+
+        ``waiting_bytes`` are of whole messages that no handler has taken yet.
+        """
+        more_bytes = self._assembler.held_bytes + waiting_bytes - self._budgeted_bytes
         if more_bytes:
             if not self._service.budget.take(more_bytes):
                 self.refuse(Refused(Code.RESOURCE_EXHAUSTED, TOO_MUCH))
-                return None
+                return False
             self._budgeted_bytes += more_bytes
-        return messages
+        return True
 
     def _decode(self, message: bytes) -> Any:
         """Return a request; raise Refused if the bytes are none."""
@@ -157,14 +162,15 @@ class GrpcCall(ABC):
         """Send the one response of a unary call and its status."""
         if self.ended:
             return
+        gzip = self._head.gzip
+        message = framed(encoded(response), gzip=gzip)  # raises if it is no message
         self._close()
         connection = self._host.connection
         encode = connection.encoder.encode
-        gzip = self._head.gzip
         connection.respond(
             self._stream,
             encode(GZIP_HEAD if gzip else RESPONSE_HEAD),
-            framed(encoded(response), gzip=gzip),
+            message,
             encode(OK_TRAILERS),
         )
         self._host.wrote()

@@ -16,6 +16,7 @@ from dqlite_py.http.grpc.status import Code, Refused
 from dqlite_py.http.h2.stream import Stream
 
 MOST_QUEUED_MESSAGES = 16  # of a request stream, beyond which the client's window stays shut
+MESSAGE_BYTES = 64  # that a message takes in memory besides its own
 
 NO_REQUEST = Refused(Code.INTERNAL, "grpc: the request ended without a message")
 SECOND_REQUEST = Refused(Code.INTERNAL, "grpc: more than one message in a unary request")
@@ -52,8 +53,9 @@ class OneRequestCall(GrpcCall):
                 return
             self._request = message
         if not ended:
-            self._host.connection.consumed(self._stream, len(data))
-            self._host.wrote()
+            if self._hold(len(self._request or b"")):
+                self._host.connection.consumed(self._stream, len(data))
+                self._host.wrote()
         elif self._request is None or self._assembler.held_bytes:
             self.refuse(NO_REQUEST)
         else:
@@ -61,6 +63,8 @@ class OneRequestCall(GrpcCall):
 
     def _begin(self, message: bytes) -> None:
         self._request = None
+        if self._budgeted_bytes:
+            self._hold(0)  # what runs is bounded elsewhere
         try:
             request = self._decode(message)
         except Refused as refusal:
@@ -111,11 +115,12 @@ class ServerStreamCall(OneRequestCall):
 class BidiCall(GrpcCall):
     """Two independent streams of messages. The handler starts at once."""
 
-    __slots__ = ("_arrived", "_client_done", "_held_back_bytes", "_queue")
+    __slots__ = ("_arrived", "_client_done", "_held_back_bytes", "_queue", "_queued_bytes")
 
     def __init__(self, host: Host, service: GrpcService, stream: Stream, head: CallHead) -> None:
         super().__init__(host, service, stream, head)
         self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
         self._held_back_bytes = 0  # that the client's window still lacks
         self._client_done = False
         self._arrived: asyncio.Future[None] | None = None
@@ -129,6 +134,10 @@ class BidiCall(GrpcCall):
         if messages is None:
             return
         self._queue += messages
+        self._queued_bytes += sum(map(len, messages)) + MESSAGE_BYTES * len(messages)
+        if not self._hold(self._queued_bytes):
+            self._queue.clear()
+            return
         self._client_done = ended
         self._held_back_bytes += len(data)
         self._open_window()
@@ -153,6 +162,9 @@ class BidiCall(GrpcCall):
         while True:
             while queue:
                 message = queue.popleft()
+                self._queued_bytes -= len(message) + MESSAGE_BYTES
+                if not self.ended:
+                    self._hold(self._queued_bytes)
                 self._open_window()
                 yield self._decode(message)
             if self._client_done:

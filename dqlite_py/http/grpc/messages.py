@@ -19,31 +19,28 @@ class Assembler:
     for compressed ones that the call's encoding does not explain.
     """
 
-    __slots__ = ("_gzip", "_held", "_held_bytes", "_most_bytes", "_needed_bytes")
+    __slots__ = ("_gzip", "_held", "_most_bytes", "_needed_bytes")
 
     def __init__(self, most_bytes: int, *, gzip: bool) -> None:
         self._most_bytes = most_bytes
         self._gzip = gzip
-        self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._held = bytearray()  # one, however small the pieces that come
         self._needed_bytes = PREFIX.size  # to know more than now
 
     @property
     def held_bytes(self) -> int:
         """The bytes of the incomplete message that are kept here."""
-        return self._held_bytes
+        return len(self._held)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the messages that ``data`` completes."""
-        if self._held_bytes + len(data) < self._needed_bytes:
-            if data:
-                self._held.append(data)
-                self._held_bytes += len(data)
+        if len(self._held) + len(data) < self._needed_bytes:
+            self._held += data
             return []
         if self._held:
-            self._held.append(data)
-            data = b"".join(self._held)
-            self._held.clear()
+            self._held += data
+            data = bytes(self._held)
+            self._held = bytearray()
         messages, start, size = [], 0, len(data)
         self._needed_bytes = PREFIX.size
         while size - start >= PREFIX.size:
@@ -55,10 +52,8 @@ class Assembler:
                 break
             messages.append(self._message(compressed, data[start + PREFIX.size : end]))
             start = end
-        rest = data[start:]
-        if rest:
-            self._held.append(rest)
-        self._held_bytes = len(rest)
+        if start < size:
+            self._held += data[start:]
         return messages
 
     def _check(self, compressed: int, length: int) -> None:

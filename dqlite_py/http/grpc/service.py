@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from dqlite_py.http.budget import Budget
 from dqlite_py.http.grpc.methods import Method
 from dqlite_py.http.grpc.status import Code
 
@@ -18,22 +19,6 @@ class GrpcLimits:
     )  # received; what is sent has no limit (etcd's defaults)
     stream_queue_bytes: int = 64 * 1024  # of a stream's responses, beyond which its handler waits
     partial_bytes: int = 64 * 1024 * 1024  # of incomplete requests, over all connections
-
-
-class Budget:
-    """A number of bytes that all connections share."""
-
-    __slots__ = ("_left_bytes",)
-
-    def __init__(self, size_bytes: int) -> None:
-        self._left_bytes = size_bytes
-
-    def take(self, size_bytes: int) -> bool:
-        """Reserve bytes (or give back, if negative); return whether they were left."""
-        if size_bytes > self._left_bytes:
-            return False
-        self._left_bytes -= size_bytes
-        return True
 
 
 @dataclass(frozen=True, slots=True)
