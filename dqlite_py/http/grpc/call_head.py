@@ -91,7 +91,10 @@ def _metadata_value(name: bytes, value: bytes) -> str | bytes:
         return value.decode("ascii", "replace")
     try:
         first = value.split(b",", 1)[0]  # of joined values, the first
-        return base64.b64decode(first + b"=" * (-len(first) % 4), validate=True)
+        missing = -len(first) % 4
+        if missing and first.endswith(b"="):
+            raise binascii.Error("padded, but not enough")
+        return base64.b64decode(first + b"=" * missing, validate=True)
     except binascii.Error:
         raise Refused(
             Code.INTERNAL, f"malformed binary metadata in header {name.decode('ascii')}"
