@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutants import database, node, raft, services, storage
+from tests.mutants import database, held_back, node, raft, services, storage
 from tests.mutants.mutant import Mutant
 
 CATALOGUE: Final[tuple[Mutant, ...]] = (
@@ -12,5 +12,6 @@ CATALOGUE: Final[tuple[Mutant, ...]] = (
     *storage.MUTANTS,
     *database.MUTANTS,
     *node.MUTANTS,
+    *held_back.MUTANTS,
     *services.MUTANTS,
 )

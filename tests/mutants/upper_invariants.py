@@ -247,13 +247,20 @@ NODE: Final = rows_of(
             "simulation/findings::of_two_members_the_leader_can_be_removed"
             " simulation/findings::a_removal_that_took_effect_is_known_after_a_crash"
             " simulation/findings::who_is_removed_hears_when_the_leader_has_it_durably"
+            " simulation/findings::a_removal_that_was_replaced_holds_nothing_back"
         ),
-        "",
+        (
+            "removal-told-before-it-is-durable removal-never-told-again"
+            " removals-forgotten-at-a-start replaced-removal-held-back-for-ever"
+        ),
     ),
     (
         "10. A batch never keeps a snapshot waiting that its own commitment waits for",
-        "rules_snapshots::a_snapshot_is_made_although_a_write_waits_for_its_receiver",
-        "",
+        (
+            "rules_snapshots::a_snapshot_is_made_although_a_write_waits_for_its_receiver"
+            " rules_snapshots::a_slow_write_is_not_taken_back_while_no_snapshot_is_wanted"
+        ),
+        "snapshot-waits-for-a-batch-that-waits-for-it slow-batch-taken-back-for-nobody",
     ),
 )
 
