@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from dqlite_py.api.gateway_paths import METHODS, OLD_PREFIX, PREFIX
 from dqlite_py.api.json_messages import from_json, to_json
@@ -22,8 +22,12 @@ from dqlite_py.api.web import JSON, refusal, send
 from dqlite_py.errors import MalformedJson
 from dqlite_py.http.web import BodyTooLarge, BodyUnusable, WebRequest, WebResponse
 
+T = TypeVar("T")
+
 # Base64 makes bytes longer by a third; the rest is for names and space.
 BODY_FACTOR = 2
+# Python takes a second for what protobuf reads in milliseconds; others must not wait for that.
+ASIDE_BYTES = 64 * 1024
 METADATA_PREFIX = "grpc-metadata-"
 # Says to a handler, as in etcd, that the caller is the gateway and not who its certificate names.
 GATEWAY_MARK = "grpcgateway-accept"
@@ -79,6 +83,7 @@ class Gateway:
         self._most_message_bytes = most_message_bytes
         self._failed = failed
         self._handled = handled
+        self._aside = _Aside()
 
     def serves(self, path: str) -> bool:
         """Whether ``path`` is below one of the gateway's prefixes."""
@@ -98,7 +103,7 @@ class Gateway:
             await self._call(method, request, response)
 
     async def _call(self, method: str, request: WebRequest, response: WebResponse) -> None:
-        answer = _Answer(response)
+        answer = _Answer(response, self._aside)
         try:
             route = self._routes.get(method)
             if route is None:
@@ -117,7 +122,7 @@ class Gateway:
         """Make a call of one request."""
         try:
             text = utf8(await request.read(BODY_FACTOR * self._most_message_bytes))
-            message = from_json(text, route.request_type)
+            message = await self._aside.run(len(text), from_json, text, route.request_type)
         except MalformedJson as error:
             raise _Refused(Code.INVALID_ARGUMENT, error.reason) from None
         except BodyTooLarge as error:
@@ -128,7 +133,7 @@ class Gateway:
             raise _Refused(Code.RESOURCE_EXHAUSTED, f"grpc: {text}")
         if route.kind is Kind.UNARY:
             result = await self._run(route, call, message)
-            await answer.whole(to_json(_parsed(route, result)))
+            await answer.whole(route, result)
         else:
             await self._run(route, call, message, answer.sender(route))
             await answer.end()
@@ -137,7 +142,8 @@ class Gateway:
         self, route: Route, call: Call, request: WebRequest, answer: _Answer
     ) -> None:
         """Make a call of a stream of requests."""
-        messages = _Messages(request, route, BODY_FACTOR * self._most_message_bytes)
+        most_bytes = BODY_FACTOR * self._most_message_bytes
+        messages = _Messages(request, route, most_bytes, self._aside)
         try:
             await messages.prefetch()
             await self._run(route, call, messages, answer.sender(route))
@@ -168,10 +174,25 @@ class Gateway:
         return result
 
 
+class _Aside:
+    """Does what takes long in a thread, one piece at a time so that the loop keeps its half."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Semaphore(1)
+
+    async def run(self, size_bytes: int, work: Callable[..., T], *arguments: Any) -> T:
+        """Return what ``work`` returns, or raise what it raises; small pieces are done at once."""
+        if size_bytes < ASIDE_BYTES:
+            return work(*arguments)
+        async with self._turn:
+            return await asyncio.to_thread(work, *arguments)
+
+
 class _Messages:
     """The requests of a stream, as they arrive."""
 
-    def __init__(self, request: WebRequest, route: Route, most_bytes: int) -> None:
+    def __init__(self, request: WebRequest, route: Route, most_bytes: int, aside: _Aside) -> None:
+        self._aside = aside
         self._objects = _objects(request.chunks, most_bytes)
         self._type = route.request_type
         self._first: Any = None
@@ -179,7 +200,7 @@ class _Messages:
     async def prefetch(self) -> None:
         """Read the first one, so that what is no request at all never becomes a call."""
         async for text in self._objects:
-            self._first = from_json(text, self._type)
+            self._first = await self._read(text)
             return
 
     def __aiter__(self) -> _Messages:
@@ -189,7 +210,10 @@ class _Messages:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        return from_json(await anext(self._objects), self._type)
+        return await self._read(await anext(self._objects))
+
+    async def _read(self, text: str) -> Any:
+        return await self._aside.run(len(text), from_json, text, self._type)
 
 
 async def _objects(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIterator[str]:
@@ -203,13 +227,14 @@ async def _objects(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIterat
 class _Answer:
     """Sends results and errors; what has the form depends on whether the answer has begun."""
 
-    def __init__(self, response: WebResponse) -> None:
+    def __init__(self, response: WebResponse, aside: _Aside) -> None:
         self._response = response
+        self._aside = aside
         self._begun = False
 
-    async def whole(self, text: str) -> None:
-        """Answer with one JSON value."""
-        body = text.encode()
+    async def whole(self, route: Route, message: Any) -> None:
+        """Answer with one message."""
+        body = (await self._json(route, message)).encode()
         self._begun = True
         await self._response.start(200, OK_HEADERS, body_bytes=len(body))
         await self._response.write(body)
@@ -218,7 +243,7 @@ class _Answer:
         """Return what a streaming handler sends with: each message becomes a line."""
 
         async def send_line(message: Any) -> None:
-            await self._line(f'{{"result":{to_json(_parsed(route, message))}}}\n')
+            await self._line(f'{{"result":{await self._json(route, message)}}}\n')
 
         return send_line
 
@@ -245,6 +270,10 @@ class _Answer:
         await self._response.start(int(status), [("content-type", JSON)], body_bytes=len(body))
         await self._response.write(body)
 
+    async def _json(self, route: Route, message: Any) -> str:
+        size_bytes = len(message) if type(message) is bytes else message.ByteSize()
+        return await self._aside.run(size_bytes, _to_json, route, message)
+
     async def _line(self, text: str) -> None:
         if not self._begun:
             await self._begin()
@@ -255,8 +284,8 @@ class _Answer:
         await self._response.start(200, OK_HEADERS)
 
 
-def _parsed(route: Route, message: Any) -> Any:
-    return route.response_type.FromString(message) if type(message) is bytes else message
+def _to_json(route: Route, message: Any) -> str:
+    return to_json(route.response_type.FromString(message) if type(message) is bytes else message)
 
 
 def _dumped(fields: Mapping[str, Any]) -> str:
