@@ -12,6 +12,8 @@ from typing import Final
 from tests.branches.gaps import Gap
 
 TABLE: Final = Path(__file__).with_name("reasons.toml")
+# Begins the reason of a branch that depends on how real threads meet, so that some runs take it.
+SOMETIMES: Final = "now and then: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ def judge(gaps: Iterable[Gap], reasons: Mapping[Gap, str]) -> Verdict:
             verdict.explained.append((gap, reasons[gap]))
         else:
             verdict.unexplained.append(gap)
-    verdict.stale.extend(sorted(reasons.keys() - set(measured)))
+    left = reasons.keys() - set(measured)
+    verdict.stale.extend(sorted(gap for gap in left if not reasons[gap].startswith(SOMETIMES)))
     return verdict
 
 

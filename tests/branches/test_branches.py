@@ -95,6 +95,12 @@ def test_a_gap_needs_a_reason_and_a_reason_needs_a_gap() -> None:
     assert verdict.stale == [CLOSE]
 
 
+def test_what_hangs_on_how_threads_meet_may_be_taken() -> None:
+    table = {CLOSE: reasons.SOMETIMES + "it closes while somebody sells"}
+    assert reasons.judge([], table).stale == []
+    assert reasons.judge([CLOSE], table).explained == [(CLOSE, table[CLOSE])]
+
+
 def test_an_entry_of_the_table_is_read_as_it_is_printed() -> None:
     quoted = Gap("node/a.py", "f", """if a == "b" or a == 'c':  # -> d""", "false")
     text = reasons.entry(quoted, 'so "it" is') + reasons.entry(OVERFLOW, "numbers do not")
