@@ -162,7 +162,7 @@ def test_streams_take_turns_frame_by_frame() -> None:
         begin = order.index(5) + 1  # all three have a window from here on
         end = len(order) - order[::-1].index(1)  # stream 1 is whole
         rounds = [sorted(order[at : at + 3]) for at in range(begin, end - 2, 3)]
-        assert len(rounds) >= 8
+        assert len(rounds) >= 7
         assert all(one == [1, 3, 5] for one in rounds), "".join(map(str, order))
         assert max(len(one.payload) for one in peer.frames) <= 16_384
 
