@@ -5,6 +5,7 @@ A handler is written once, against these types, and serves HTTP/1.1 and HTTP/2 a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -63,20 +64,48 @@ class WebRequest:
         Raises BodyUnusable (503) if all incomplete bodies together have too many bytes.
         """
         body = bytearray()
-        held_bytes = 0
+        share = _Share(self.budget)
         try:
-            async for chunk in self.chunks:
-                if len(body) + len(chunk) > most_bytes:
-                    raise BodyTooLarge(most_bytes)
-                if self.budget is not None:
-                    if not self.budget.take(len(chunk)):
-                        raise BodyUnusable(503, TOO_MUCH)
-                    held_bytes += len(chunk)
-                body += chunk
+            async with asyncio.timeout(None) as share.patience:
+                async for chunk in self.chunks:
+                    if len(body) + len(chunk) > most_bytes:
+                        raise BodyTooLarge(most_bytes)
+                    share.take(len(chunk))
+                    body += chunk
+        except TimeoutError:
+            if share.patience.expired():
+                raise BodyUnusable(503, TOO_MUCH) from None
+            raise
         finally:
-            if self.budget is not None:
-                self.budget.take(-held_bytes)
+            share.give_back()
         return bytes(body)
+
+
+class _Share:
+    """What the body of one request holds of a budget; without one there is no limit."""
+
+    patience: asyncio.Timeout
+
+    def __init__(self, budget: Budget | None) -> None:
+        self._budget = budget
+        self._held_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        if self._budget is None:
+            return
+        if not self._budget.take(size_bytes, self):
+            raise BodyUnusable(503, TOO_MUCH)
+        self._held_bytes += size_bytes
+
+    def give_back(self) -> None:
+        if self._budget is not None:
+            self._budget.take(-self._held_bytes, self)
+            self._budget.forget(self)
+            self._held_bytes = 0
+
+    def give_way(self) -> None:
+        self.give_back()
+        self.patience.reschedule(asyncio.get_running_loop().time())
 
 
 class WebResponse(Protocol):

@@ -114,11 +114,18 @@ class GrpcCall(ABC):
         """
         more_bytes = self._assembler.held_bytes + waiting_bytes - self._budgeted_bytes
         if more_bytes:
-            if not self._service.budget.take(more_bytes):
-                self.refuse(Refused(Code.RESOURCE_EXHAUSTED, TOO_MUCH))
+            budget = self._service.budget
+            if not budget.take(more_bytes, self):
+                self.give_way()
                 return False
             self._budgeted_bytes += more_bytes
+            if not self._budgeted_bytes:
+                budget.forget(self)
         return True
+
+    def give_way(self) -> None:
+        """End the call because too much is held of incomplete requests."""
+        self.refuse(Refused(Code.RESOURCE_EXHAUSTED, TOO_MUCH))
 
     def _decode(self, message: bytes) -> Any:
         """Return a request; raise Refused if the bytes are none."""
@@ -224,7 +231,9 @@ class GrpcCall(ABC):
         if self._deadline is not None:
             self._deadline.cancel()
         if self._budgeted_bytes:
-            self._service.budget.take(-self._budgeted_bytes)
+            budget = self._service.budget
+            budget.take(-self._budgeted_bytes, self)
+            budget.forget(self)
             self._budgeted_bytes = 0
 
     def _report(self, code: Code) -> None:
