@@ -61,11 +61,13 @@ class Answer:
     @property
     def messages(self) -> list[tuple[int, bytes]]:
         """The whole messages that came, with their flags."""
-        found, body = [], bytes(self.body)
-        while len(body) >= 5 and len(body) >= 5 + h2.number(body[1:5]):
-            end = 5 + h2.number(body[1:5])
-            found.append((body[0], body[5:end]))
-            body = body[end:]
+        found, body, at = [], bytes(self.body), 0
+        while len(body) >= at + 5:
+            end = at + 5 + h2.number(body[at + 1 : at + 5])
+            if end > len(body):
+                break
+            found.append((body[at], body[at + 5 : end]))
+            at = end
         return found
 
 
@@ -78,6 +80,7 @@ class Peer:
         self.frames: list[h2.Frame] = []  # all that came, without the bodies of DATA
         self._decoder = hpack.Decoder()
         self._next_id = 1
+        self._ponged = 0
 
     async def send(self, *frames: bytes) -> None:
         """Send frames at once and let everything run that can."""
@@ -121,8 +124,10 @@ class Peer:
 
     async def ponged(self) -> None:
         """Answer the pings that came."""
-        asked = [one.payload for one in self.hear() if (one.kind, one.flags) == (h2.PING, 0)]
-        await self.send(*(h2.ping(payload, ack=True) for payload in asked))
+        self.hear()
+        asked = [one.payload for one in self.frames if (one.kind, one.flags) == (h2.PING, 0)]
+        await self.send(*(h2.ping(payload, ack=True) for payload in asked[self._ponged :]))
+        self._ponged = len(asked)
 
     @property
     def goaways(self) -> list[tuple[int, int, bytes]]:
