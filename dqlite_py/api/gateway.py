@@ -20,7 +20,14 @@ from dqlite_py.api.routes import Call, Kind, Route
 from dqlite_py.api.status import Code, status_of
 from dqlite_py.api.web import JSON, refusal, send
 from dqlite_py.errors import MalformedJson
-from dqlite_py.http.web import BodyTooLarge, BodyUnusable, WebRequest, WebResponse
+from dqlite_py.http.budget import Budget
+from dqlite_py.http.web import (
+    TOO_MUCH,
+    BodyTooLarge,
+    BodyUnusable,
+    WebRequest,
+    WebResponse,
+)
 
 T = TypeVar("T")
 
@@ -193,7 +200,7 @@ class _Messages:
 
     def __init__(self, request: WebRequest, route: Route, most_bytes: int, aside: _Aside) -> None:
         self._aside = aside
-        self._objects = _objects(request.chunks, most_bytes)
+        self._objects = _objects(request, most_bytes)
         self._type = route.request_type
         self._first: Any = None
 
@@ -216,12 +223,55 @@ class _Messages:
         return await self._aside.run(len(text), from_json, text, self._type)
 
 
-async def _objects(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIterator[str]:
+async def _objects(request: WebRequest, most_bytes: int) -> AsyncIterator[str]:
     splitter = ObjectSplitter(most_bytes)
-    async for chunk in chunks:
-        for text in splitter.feed(chunk):
-            yield text
-    splitter.finish()
+    share = _Share(request.budget, splitter)
+    try:
+        async for chunk in request.chunks:
+            share.require()
+            for text in splitter.feed(chunk):
+                yield text
+            share.hold()
+        share.require()
+        splitter.finish()
+    finally:
+        share.give_back()
+
+
+class _Share:
+    """What a stream's incomplete object holds of what all may hold together."""
+
+    def __init__(self, budget: Budget | None, splitter: ObjectSplitter) -> None:
+        self._budget = budget
+        self._splitter = splitter
+        self._held_bytes = 0
+        self._given_way = False
+
+    def hold(self) -> None:
+        """Take what is kept now; raise BodyUnusable if it is too much."""
+        more_bytes = self._splitter.held_bytes - self._held_bytes
+        if self._budget is not None:
+            self._given_way = not self._budget.take(more_bytes, self)
+            self.require()
+            self._held_bytes += more_bytes
+
+    def require(self) -> None:
+        """Raise BodyUnusable if this stream had to give way."""
+        if self._given_way:
+            raise BodyUnusable(503, TOO_MUCH)
+
+    def give_back(self) -> None:
+        """Hold nothing any more."""
+        if self._budget is not None:
+            self._budget.take(-self._held_bytes, self)
+            self._budget.forget(self)
+        self._held_bytes = 0
+
+    def give_way(self) -> None:
+        """Drop what is kept; the stream fails with what comes next."""
+        self.give_back()
+        self._splitter.drop()
+        self._given_way = True
 
 
 class _Answer:

@@ -43,6 +43,15 @@ class ObjectSplitter:
         if len(self._buffer) > self._most_bytes:
             raise self._too_large()
 
+    @property
+    def held_bytes(self) -> int:
+        """What is kept of the object that has begun."""
+        return len(self._buffer)
+
+    def drop(self) -> None:
+        """Forget what is kept; the stream can not go on."""
+        self._buffer = bytearray()
+
     def finish(self) -> None:
         """Raise MalformedJson if the stream ends within an object."""
         if self._buffer:
