@@ -274,13 +274,19 @@ def test_what_is_held_of_requests_is_bounded_over_all_connections(path: str, bod
         peers = [await site.connect() for _ in range(most + 3)]
         answers = [await peer.call(path, body, end=False) for peer in peers]
         refused = [one for one in answers if one.ended]
+        assert refused == []
+        for peer in peers:
+            peer.hear()
+        refused = [one for one in answers if one.ended]
         assert 1 <= len(refused) <= 3
+        assert refused == answers[: len(refused)], "others than the oldest gave way"
         assert [one.status for one in refused] == [FULL] * len(refused)
         assert (await peers[0].call("/t.T/Unary", QUESTION)).status == (Code.OK, "")
-        await peers[0].send(h2.rst_stream(1))
-        peers[1].transport.reset()
+        before = site.budget.left_bytes
+        await peers[-1].send(h2.rst_stream(1))
+        peers[-2].transport.reset()
         await settle()
-        assert not (await peers[-1].call(path, body, end=False)).ended
+        assert site.budget.left_bytes >= before + 2 * (len(body) - 5)
 
     serving(scene, *Echo().methods, never_reads())
 
