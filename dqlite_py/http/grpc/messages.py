@@ -90,6 +90,10 @@ class Assembler:
             raise Refused(
                 Code.INTERNAL, "grpc: failed to decompress the received message: unexpected EOF"
             )
+        if inflater.unused_data:  # half a message would have another meaning
+            raise Refused(
+                Code.INTERNAL, "grpc: failed to decompress the received message: more than one"
+            )
         return message
 
 

@@ -37,11 +37,16 @@ class Refused(Exception):
 
 
 def percent_encoded(text: str) -> bytes:
-    """Return a status message as a field value: all but printable ASCII is escaped."""
+    """Return a status message as a field value: all but printable ASCII is escaped.
+
+    So are blanks if one stands at an end, where a field value has none (RFC 9113 section 8.2.1).
+    """
     raw = text.encode("utf-8", "replace")
-    if raw.isascii() and raw.decode("ascii").isprintable() and b"%" not in raw:
+    bare = raw == raw.strip(b" ")
+    if bare and raw.isascii() and raw.decode("ascii").isprintable() and b"%" not in raw:
         return raw
+    first = 0x20 if bare else 0x21
     return b"".join(
-        bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte
+        bytes((byte,)) if first <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte
         for byte in raw
     )
