@@ -7,6 +7,9 @@ import tracemalloc
 import pytest
 
 from dqlite_py.http.h2.request_head import Fields, HeadReader, Malformed
+from dqlite_py.http.h2.settings import H2Limits
+from tests.http.conversation import Conversation
+from tests.kit import raw_h2 as h2
 
 PSEUDO = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a/B"))
 
@@ -39,6 +42,44 @@ def test_what_is_remembered_of_heads_is_bounded(kind: str) -> None:
         assert tracemalloc.get_traced_memory()[0] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+def large(number: int) -> bytes:
+    return h2.headers(number, [*h2.REQUEST, (b"x-large", b"v" * 10_000)])
+
+
+def test_large_heads_of_open_streams_are_bounded_and_small_ones_are_not() -> None:
+    talk = Conversation(H2Limits(large_heads_bytes=105_000))
+    for number in range(1, 100, 2):
+        talk.say(large(number))
+    assert len(talk.seen.requests) == 10
+    heard = talk.say(large(101))
+    assert [(one.kind, one.code) for one in heard] == [(h2.RST_STREAM, h2.REFUSED_STREAM)]
+    talk.say(*(h2.headers(number) for number in range(103, 503, 2)))
+    assert len(talk.seen.requests) == 210
+    talk.say(h2.rst_stream(1), h2.rst_stream(3))
+    talk.say(large(1001), large(1003), large(1005))
+    assert [stream.id for stream in talk.seen.requests[210:]] == [1001, 1003]
+    talk.alive()
+
+
+def test_large_heads_one_after_the_other_are_no_matter() -> None:
+    talk = Conversation(H2Limits(large_heads_bytes=15_000))
+    for number in range(1, 1_000, 2):
+        talk.say(large(number))
+        talk.answer(number)
+        talk.say(h2.rst_stream(number))
+    assert len(talk.seen.requests) == 500
+
+
+def test_fields_that_a_block_repeats_by_index_count_whole() -> None:
+    """A block of 20 octets can name 60 kB of fields, of which a handler makes as many."""
+    talk = Conversation(H2Limits(large_heads_bytes=100_000))
+    entry = b"\x40" + h2.field(b"x-large", b"v" * 3_000)[1:]
+    talk.say(h2.headers(1, h2.block(h2.REQUEST) + entry))
+    for number in (3, 5, 7):
+        talk.say(h2.headers(number, h2.block(h2.REQUEST) + bytes([0x80 | 62]) * 15))
+    assert [stream.id for stream in talk.seen.requests] == [1, 3, 5]
 
 
 def test_a_head_that_repeats_is_read_once() -> None:

@@ -15,6 +15,7 @@ from dqlite_py.http.h2.framer import Framer
 from dqlite_py.http.h2.guard import Guard, PingPolicy
 from dqlite_py.http.h2.header_decoder import HeaderBlockError, HeaderDecoder, HeaderListTooLarge
 from dqlite_py.http.h2.header_encoder import HeaderEncoder
+from dqlite_py.http.h2.large_heads import SMALL_HEAD_BYTES, LargeHeads
 from dqlite_py.http.h2.past_streams import PastStreams
 from dqlite_py.http.h2.request_head import Fields, HeadReader, Malformed
 from dqlite_py.http.h2.sender import Sender
@@ -57,6 +58,7 @@ class Connection:
         self._decoder = HeaderDecoder(max_list_bytes=limits.header_list_bytes)
         self.encoder = HeaderEncoder()
         self._heads = HeadReader()
+        self._large_heads = LargeHeads(limits.large_heads_bytes)
         self._idle_frames = Guard(limits.idle_frames, "frames that carry nothing")
         self._resets = Guard(limits.resets, "reset streams")
         self._settings_frames = Guard(limits.settings_frames, "SETTINGS frames")
@@ -335,6 +337,8 @@ class Connection:
             head = self._heads.read(fields)
         except Malformed as error:
             raise StreamBroken(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from None
+        if head.size_bytes > SMALL_HEAD_BYTES:
+            self._large_heads.admit(stream_id, head.size_bytes, self.streams)
         stream = Stream(
             stream_id, head, self._limits.stream_window_bytes, self.sender.initial_window
         )

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from dqlite_py.http.h2.large_heads import SMALL_HEAD_BYTES
+
 Fields = tuple[tuple[bytes, bytes], ...]
 
 _PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
@@ -21,7 +23,7 @@ _DIGITS = re.compile(rb"[0-9]{1,19}")
 MOST_HEADS = 64
 MOST_FIELDS = 512
 LARGEST_FIELD_BYTES = 512
-MOST_FIELDS_OF_HEAD = 12
+FIELD_BYTES = 32  # of each field, besides name and value, as RFC 9113 section 6.5.2 counts
 
 
 class Malformed(Exception):
@@ -41,6 +43,7 @@ class RequestHead:
     authority: bytes
     fields: Fields
     content_length: int | None
+    size_bytes: int
     read_as: Any = None
 
 
@@ -58,7 +61,7 @@ class HeadReader:
         head = self._heads.get(fields)
         if head is None:
             head = self._check(fields)
-            if _is_small(fields):
+            if head.size_bytes <= SMALL_HEAD_BYTES:
                 if len(self._heads) >= MOST_HEADS:
                     self._heads.clear()
                 self._heads[fields] = head
@@ -74,8 +77,10 @@ class HeadReader:
     def _check(self, fields: Fields) -> RequestHead:
         pseudo: dict[bytes, bytes] = {}
         regular: list[tuple[bytes, bytes]] = []
+        size_bytes = FIELD_BYTES * len(fields)
         for pair in fields:
             name, value = pair
+            size_bytes += len(name) + len(value)
             if name[:1] != b":":
                 self._check_field(pair)
                 regular.append(pair)
@@ -89,7 +94,7 @@ class HeadReader:
             if _BAD_VALUE.search(value):
                 raise Malformed("a bad value of a pseudo-header field")
             pseudo[name] = value
-        return _head(pseudo, tuple(regular))
+        return _head(pseudo, tuple(regular), size_bytes)
 
     def _check_field(self, pair: tuple[bytes, bytes]) -> None:
         good = self._good
@@ -110,13 +115,7 @@ class HeadReader:
             good.add(pair)
 
 
-def _is_small(fields: Fields) -> bool:
-    if len(fields) > MOST_FIELDS_OF_HEAD:
-        return False
-    return all(len(name) + len(value) <= LARGEST_FIELD_BYTES for name, value in fields)
-
-
-def _head(pseudo: dict[bytes, bytes], regular: Fields) -> RequestHead:
+def _head(pseudo: dict[bytes, bytes], regular: Fields, size_bytes: int) -> RequestHead:
     method = pseudo.get(b":method", b"")
     scheme = pseudo.get(b":scheme", b"")
     path = pseudo.get(b":path", b"")
@@ -136,6 +135,7 @@ def _head(pseudo: dict[bytes, bytes], regular: Fields) -> RequestHead:
         pseudo.get(b":authority", b""),
         regular,
         _content_length(regular),
+        size_bytes,
     )
 
 

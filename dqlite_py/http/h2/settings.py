@@ -29,6 +29,7 @@ class H2Limits:
     connection_window_bytes: int = 1024 * 1024
     header_list_bytes: int = 64 * 1024  # as RFC 9113 section 6.5.2 counts
     header_block_bytes: int = 64 * 1024  # compressed
+    large_heads_bytes: int = 4 * 1024 * 1024  # of the requests that are open at a time
     max_continuations: int = 16
     output_bytes: int = 128 * 1024  # encoded frames held at a time, beyond which data waits
     resets: Rate = field(default_factory=lambda: Rate(burst=2_000, per_s=200.0))
