@@ -1,4 +1,4 @@
-"""Status texts as fields, and compressed messages that are more than one."""
+"""Status texts as fields, compressed messages that are more than one, and other methods."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from urllib.parse import unquote
 
 import pytest
 
+from dqlite_py.http.grpc.call_head import read
 from dqlite_py.http.grpc.messages import PREFIX, Assembler
-from dqlite_py.http.grpc.status import Refused, percent_encoded
+from dqlite_py.http.grpc.methods import Call, Kind, Method
+from dqlite_py.http.grpc.status import Code, Refused, percent_encoded
+from dqlite_py.http.h2.request_head import HeadReader, RequestHead
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,22 @@ def test_a_compressed_message_with_something_behind_it_is_refused(more: bytes) -
     packed += more
     with pytest.raises(Refused, match="failed to decompress"):
         Assembler(1000, gzip=True).feed(PREFIX.pack(1, len(packed)) + packed)
+
+
+@pytest.mark.parametrize("verb", [b"GET", b"PUT", b"post", b"\xff"])
+def test_a_call_is_made_by_post_only(verb: bytes) -> None:
+    async def handler(_request: bytes, _call: Call) -> bytes:
+        return b""
+
+    methods = {b"/a.B/C": Method("/a.B/C", Kind.UNARY, bytes, handler)}
+
+    def head(method: bytes) -> RequestHead:
+        return HeadReader().read(
+            ((b":method", method), (b":scheme", b"http"), (b":path", b"/a.B/C"))
+        )
+
+    assert read(head(b"POST"), methods, None).method is methods[b"/a.B/C"]
+    refused = read(head(verb), methods, None)
+    assert refused.method is None
+    assert refused.refusal is not None
+    assert refused.refusal.code is Code.INTERNAL

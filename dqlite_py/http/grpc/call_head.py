@@ -73,6 +73,11 @@ def _read(
             continue
         metadata.setdefault(name.decode("ascii"), _metadata_value(name, value))
     call = Call(metadata, remaining_s, certificate_name)
+    if head.method != b"POST":
+        text = head.method.decode("latin-1")
+        raise Refused(
+            Code.INTERNAL, f'Received a HEADERS frame with :method "{text}" which should be POST'
+        )
     method = methods.get(head.path)
     if method is None:
         return CallHead(None, call, refusal=_unknown(head.path, methods))
