@@ -116,6 +116,23 @@ def test_a_handler_that_answers_in_time_is_not_disturbed_later() -> None:
     assert site.handled == [("/t.T/Unary", Code.OK)]
 
 
+@pytest.mark.parametrize("ending", ["answered", "reset", "refused"])
+def test_a_call_that_has_ended_leaves_no_timer_behind(ending: str) -> None:
+    async def scene(site: Site) -> None:
+        peer = await site.connect()
+        loop: Any = asyncio.get_running_loop()
+        path = "/t.T/Unary" if ending == "answered" else WAITS
+        body = QUESTION * 2 if ending == "refused" else QUESTION
+        answer = await peer.call(path, body, within(b"1000S"))
+        if ending == "reset":
+            await peer.send(h2.rst_stream(1))
+        assert answer.ended == (ending != "reset")
+        left = [one for one in loop._scheduled if not one.cancelled() and 500 < one.when() < 2_000]
+        assert left == []
+
+    serving(scene, *Echo().methods)
+
+
 def test_a_deadline_ends_a_stream_after_what_it_has_sent() -> None:
     async def scene(site: Site) -> None:
         peer = await site.connect()
