@@ -220,6 +220,7 @@ def serving(scene: Callable[[Site], Awaitable[None]], *methods: Method, **option
         await site.port.stop(0.0)
         assert len(site.port.owner) == 0
         assert len(site.port.connections) == 0
+        assert not site.port.connections._of_address, "addresses of nobody are remembered"
         assert site.budget.left_bytes == site.service.limits.partial_bytes
 
     run_virtual(main, limit_s=100_000.0)
