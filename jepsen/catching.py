@@ -39,6 +39,8 @@ def find(control: Control, time_limit_s: float, seed: int, say: Callable[[str], 
             time_limit_s=time_limit_s,
             seed=seed,
             fault=control.name,
+            clients=control.clients,
+            rate_per_s=control.rate_per_s,
         )
     )
     kind, seconds = _first(outcome)

@@ -32,6 +32,8 @@ class Control:
     workload: str
     nemesis: str
     install: Callable[[], None]
+    clients: int = 12
+    rate_per_s: float = 120.0
 
 
 def _class(module: str, name: str) -> Any:
@@ -162,6 +164,9 @@ CONTROLS = {
             *("double-apply", "a write of unknown outcome is tried again by the server"),
             *("kv", "kill-one"),
             _double_apply,
+            # What is under way when the leader is killed decides, so there must be enough of it.
+            clients=36,
+            rate_per_s=600.0,
         ),
     )
 }

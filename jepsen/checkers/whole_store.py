@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from jepsen.checkers.evidence import Evidence, collect
 from jepsen.checkers.realtime import Floor, check_order
 from jepsen.checkers.result import Deadline, Result, brief, describe
-from jepsen.history import NEVER, Operation
+from jepsen.history import Operation
 from jepsen.model.store import FIRST_REVISION, Store, Txn, same_response, txn_of
 
 KV = frozenset({"txn", "put", "range", "delete", "compact"})
@@ -76,7 +76,7 @@ class Replay:
         self._target = max(
             (FIRST_REVISION, self._evidence.last_revision, *self._writes, *self._reads)
         )
-        self._shown_by = _earliest_shown(operations, self._target)
+        self._shown = _earliest_shown(operations, self._target)
         self._pin(operations)
 
     def run(self) -> Result:
@@ -193,7 +193,10 @@ class Replay:
             start = request.operation.start
             if start in self._used or start in self._reserved:
                 continue
-            if start > self._shown_by[revision] or self._floor.before(start)[0] >= 2 * revision:
+            shown = self._shown[revision]
+            if shown is not None and start > shown.end:
+                continue
+            if self._floor.before(start)[0] >= 2 * revision:
                 continue
             _, _, changes = self.store.apply(request.txn, revision)
             self.store.undo(revision)
@@ -216,6 +219,9 @@ class Replay:
                 if op["op"] == "put" and pair is not None and pair.value == op["value"]:
                     kind = "aborted write"
                     culprits.append(request.operation)
+        teller = self._shown[revision]
+        if teller is not None:
+            culprits.append(teller)
         shown = brief(list(seen.values()))
         self._fail(revision, kind, f"no request explains revision {revision}: {shown}", *culprits)
 
@@ -303,20 +309,26 @@ class Replay:
                     self.result.add("read from the future", message, request.operation, writer)
 
 
-def _earliest_shown(operations: Sequence[Operation], target: int) -> list[int]:
-    """Return, by revision, when somebody was first told of it or of a later one.
+def _earliest_shown(operations: Sequence[Operation], target: int) -> list[Operation | None]:
+    """Return, by revision, the answer that was the first to tell of it or of a later one.
 
     Serializable reads count: what they show was asked for before they ended.
     """
-    shown = [NEVER] * (target + 2)
+    shown: list[Operation | None] = [None] * (target + 2)
     for operation in operations:
         revision = operation.revision
         if operation.f in KV and operation.is_ok and revision is not None and revision > 0:
             at = min(revision, target)
-            shown[at] = min(shown[at], operation.end)
+            shown[at] = _earlier(shown[at], operation)
     for revision in range(target, -1, -1):
-        shown[revision] = min(shown[revision], shown[revision + 1])
+        shown[revision] = _earlier(shown[revision], shown[revision + 1])
     return shown
+
+
+def _earlier(one: Operation | None, other: Operation | None) -> Operation | None:
+    if one is None or (other is not None and other.end < one.end):
+        return other
+    return one
 
 
 def check_store(operations: Sequence[Operation], *, time_limit_s: float = 60.0) -> Result:
