@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from dqlite_py.http.certificates import common_name
 from dqlite_py.http.connections import ConnectionLimits, Connections, Ending
 from dqlite_py.http.h1 import Http1Protocol
 from dqlite_py.http.h1_wire import Http1Limits
@@ -214,7 +215,7 @@ class Arriving(asyncio.Protocol):
             port.connections,
             port.owner,
             secure=transport.get_extra_info("sslcontext") is not None,
-            certificate_name=_common_name(transport.get_extra_info("peercert")),
+            certificate_name=common_name(transport.get_extra_info("peercert")),
         )
 
 
@@ -261,12 +262,3 @@ async def _within(limit_s: float, work: Coroutine[Any, Any, None]) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _common_name(certificate: dict[str, Any] | None) -> str | None:
-    """Return the subject's common name in what ssl says of a verified certificate."""
-    for relative in (certificate or {}).get("subject", ()):
-        for name, value in relative:
-            if name == "commonName":
-                return str(value)
-    return None

@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 import h11
 
+from dqlite_py.http.certificates import common_name
 from dqlite_py.http.h1_exchange import Body, Exchange, refusal
 from dqlite_py.http.h1_wire import Http1Limits, Wire
 from dqlite_py.http.web import BodyTooLarge, BodyUnusable, WebHandler
@@ -91,7 +92,7 @@ class Http1Protocol(asyncio.Protocol):
         # uvloop's transports have the methods but not the class.
         self._wire = Wire(cast(asyncio.Transport, transport), self._limits, self._observer.cut)
         if self._secure:
-            self._certificate_name = _common_name(transport.get_extra_info("peercert"))
+            self._certificate_name = common_name(transport.get_extra_info("peercert"))
         self._task = self._owner.create_task(self._converse())
 
     def data_received(self, data: bytes) -> None:
@@ -262,12 +263,3 @@ class _Silence:
 def _header_bytes(request: h11.Request) -> int:
     fields = sum(len(name) + len(value) + 4 for name, value in request.headers)
     return fields + len(request.method) + len(request.target) + 12
-
-
-def _common_name(certificate: Any) -> str | None:
-    """Return the subject's common name in ssl's form of a certificate."""
-    for part in (certificate or {}).get("subject", ()):
-        for name, value in part:
-            if name == "commonName":
-                return str(value)
-    return None

@@ -205,6 +205,20 @@ class GrpcCall(ABC):
         self._host.wrote()
         self._report(code)
 
+    @abstractmethod
+    async def _serve(self, request: Any) -> None:
+        """Run the handler with its request, or the stream of them, and send what it answers."""
+
+    async def _run(self, request: Any) -> None:
+        """Serve, and end the call with a status whatever happens."""
+        try:
+            await self._serve(request)
+        except asyncio.CancelledError:
+            self.stopped()
+            raise
+        except Exception as error:
+            self._failed(error)
+
     def _start(self, work: Any) -> None:
         self._task = self._host.owner.create_task(work)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
@@ -29,6 +28,9 @@ class RefusedCall(GrpcCall):
 
     def body(self, data: bytes, *, ended: bool) -> None:
         """Ignore what the client had already sent."""
+
+    async def _serve(self, request: Any) -> None:
+        raise AssertionError("a refused call was started")
 
 
 class OneRequestCall(GrpcCall):
@@ -72,26 +74,16 @@ class OneRequestCall(GrpcCall):
             return
         self._start(self._run(request))
 
-    @abstractmethod
-    async def _run(self, request: Any) -> None:
-        """Run the handler and end the call."""
-
 
 class UnaryCall(OneRequestCall):
     """One request, one response."""
 
     __slots__ = ()
 
-    async def _run(self, request: Any) -> None:
+    async def _serve(self, request: Any) -> None:
         head = self._head
         assert head.method is not None
-        try:
-            self._send_response(await head.method.handler(request, head.call))
-        except asyncio.CancelledError:
-            self.stopped()
-            raise
-        except Exception as error:
-            self._failed(error)
+        self._send_response(await head.method.handler(request, head.call))
 
 
 class ServerStreamCall(OneRequestCall):
@@ -99,17 +91,11 @@ class ServerStreamCall(OneRequestCall):
 
     __slots__ = ()
 
-    async def _run(self, request: Any) -> None:
+    async def _serve(self, request: Any) -> None:
         head = self._head
         assert head.method is not None
-        try:
-            await head.method.handler(request, self._send, head.call)
-            self._send_end()
-        except asyncio.CancelledError:
-            self.stopped()
-            raise
-        except Exception as error:
-            self._failed(error)
+        await head.method.handler(request, self._send, head.call)
+        self._send_end()
 
 
 class BidiCall(GrpcCall):
@@ -124,7 +110,7 @@ class BidiCall(GrpcCall):
         self._held_back_bytes = 0  # that the client's window still lacks
         self._client_done = False
         self._arrived: asyncio.Future[None] | None = None
-        self._start(self._run())
+        self._start(self._run(self._requests()))
 
     def body(self, data: bytes, *, ended: bool) -> None:
         """Queue what arrived; the window opens again as the handler takes it."""
@@ -145,17 +131,11 @@ class BidiCall(GrpcCall):
         if arrived is not None and (self._queue or ended) and not arrived.done():
             arrived.set_result(None)
 
-    async def _run(self) -> None:
+    async def _serve(self, request: Any) -> None:
         head = self._head
         assert head.method is not None
-        try:
-            await head.method.handler(self._requests(), self._send, head.call)
-            self._send_end()
-        except asyncio.CancelledError:
-            self.stopped()
-            raise
-        except Exception as error:
-            self._failed(error)
+        await head.method.handler(request, self._send, head.call)
+        self._send_end()
 
     async def _requests(self) -> AsyncIterator[Any]:
         queue = self._queue
