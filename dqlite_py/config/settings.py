@@ -61,7 +61,7 @@ _GENERAL: tuple[Setting, ...] = (
         "listen-metrics-urls",
         parsing.urls(TCP_SCHEMES),
         "http://localhost:2381",
-        "URLs of /metrics, /health and /version; empty: off.",
+        "URLs of /metrics, /health, /livez, /readyz, /version; empty: off.",
     ),
     Setting("heartbeat-interval", parsing.integer(1, 10_000), 100, "Heartbeat interval in ms."),
     Setting(
@@ -77,7 +77,7 @@ _GENERAL: tuple[Setting, ...] = (
         "quota-backend-bytes",
         parsing.integer(None),
         0,
-        "Limit of the database size in bytes; 0: 2 GiB, negative: none.",
+        "Database size in bytes shown as the quota, not enforced; 0: 2 GiB, negative: none.",
     ),
     Setting(
         "max-request-bytes", parsing.integer(1024), 1_572_864, "Largest client request in bytes."
