@@ -342,7 +342,7 @@ class Server:
             async with asyncio.timeout(HAND_OVER_S):
                 await replica.transfer_leadership(0)
         except (DqliteError, TimeoutError) as error:
-            log.warning("leadership not handed over", extra={"reason": str(error)})
+            log.warning("leadership not handed over", extra={"reason": str(error) or "timed out"})
 
     def _call_handled(self, route: Route, code: Code) -> None:
         self._metrics.call_handled(route.kind.value, route.path, code.name)
