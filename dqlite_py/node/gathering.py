@@ -17,6 +17,9 @@ _GATHER_FROM = 8  # commands in a usual batch from which on waiting for more pay
 # How much of the usual size each smaller batch leaves. Slow, because a smaller size is waited for
 # less and would make itself come true.
 _FADING = 0.995
+# A crowd of which less than this part came in a moment of waiting has gone: whoever is left should
+# wait a few times more, not hundreds of times.
+_GONE = 4
 
 
 class Gathering:
@@ -39,8 +42,12 @@ class Gathering:
         enough = self._limits.overlap_commands_min
         if on_top:
             return commands < enough
-        if self._over or self._usual_size < _GATHER_FROM:
+        if self._over:
             self._over = False
+            if commands * _GONE < self._usual_size:
+                self._usual_size /= 2
+            return False
+        if self._usual_size < _GATHER_FROM:
             return False
         if commands >= min(self._usual_size, enough):
             return False

@@ -35,6 +35,35 @@ def test_many_clients_are_waited_for_until_they_are_there_or_the_moment_is_over(
     run_virtual(scene)
 
 
+def test_who_is_left_of_a_crowd_waits_a_few_times_only() -> None:
+    async def scene() -> None:
+        gathering = Gathering(LIMITS, lambda: None)
+        gathering.took(64)
+        waited = 0
+        for _ in range(20):
+            if gathering.waits(1, on_top=False):
+                waited += 1
+                await asyncio.sleep(0.01)
+                assert not gathering.waits(1, on_top=False)
+            gathering.took(1)
+        assert waited == 3, "64, 32 and 16 were worth it, fewer than 8 are not"
+
+    run_virtual(scene)
+
+
+def test_a_crowd_that_comes_late_is_waited_for_all_the_same() -> None:
+    async def scene() -> None:
+        gathering = Gathering(LIMITS, lambda: None)
+        gathering.took(64)
+        for _ in range(20):
+            assert gathering.waits(20, on_top=False)
+            await asyncio.sleep(0.01)
+            assert not gathering.waits(20, on_top=False)
+            gathering.took(20)
+
+    run_virtual(scene)
+
+
 def test_a_crowd_that_has_gone_is_forgotten_in_time() -> None:
     gathering = Gathering(LIMITS, lambda: None)
     gathering.took(60)
