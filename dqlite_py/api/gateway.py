@@ -21,6 +21,8 @@ from dqlite_py.api.status import Code, status_of
 from dqlite_py.api.web import JSON, refusal, send
 from dqlite_py.errors import MalformedJson
 from dqlite_py.http.budget import Budget
+from dqlite_py.http.grpc import timeout
+from dqlite_py.http.grpc.status import Refused
 from dqlite_py.http.web import (
     TOO_MUCH,
     BodyTooLarge,
@@ -38,8 +40,6 @@ ASIDE_BYTES = 64 * 1024
 METADATA_PREFIX = "grpc-metadata-"
 # Says to a handler, as in etcd, that the caller is the gateway and not who its certificate names.
 GATEWAY_MARK = "grpcgateway-accept"
-TIMEOUT_DIGITS = 8
-TIMEOUT_UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 OK_HEADERS = [("content-type", JSON), ("grpc-metadata-content-type", "application/grpc")]
 
@@ -60,15 +60,6 @@ HTTP_STATUS: Mapping[Code, HTTPStatus] = {
     Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
 }
-
-
-class _Refused(Exception):
-    """A call that fails without, or outside, its handler."""
-
-    def __init__(self, code: Code, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
 
 
 class Gateway:
@@ -116,13 +107,13 @@ class Gateway:
             if route is None:
                 _, service, name = method.split("/")
                 text = f"unknown method {name} for service {service}"
-                raise _Refused(Code.UNIMPLEMENTED, text)
+                raise Refused(Code.UNIMPLEMENTED, text)
             call = _call_of(request)
             if route.kind is Kind.BIDI:
                 await self._converse(route, call, request, answer)
             else:
                 await self._ask(route, call, request, answer)
-        except _Refused as refused:
+        except Refused as refused:
             await answer.fail(refused.code, refused.text)
 
     async def _ask(self, route: Route, call: Call, request: WebRequest, answer: _Answer) -> None:
@@ -131,13 +122,13 @@ class Gateway:
             text = utf8(await request.read(BODY_FACTOR * self._most_message_bytes))
             message = await self._aside.run(len(text), from_json, text, route.request_type)
         except MalformedJson as error:
-            raise _Refused(Code.INVALID_ARGUMENT, error.reason) from None
+            raise Refused(Code.INVALID_ARGUMENT, error.reason) from None
         except BodyTooLarge as error:
-            raise _Refused(Code.RESOURCE_EXHAUSTED, str(error)) from None
+            raise Refused(Code.RESOURCE_EXHAUSTED, str(error)) from None
         size_bytes = message.ByteSize()
         if size_bytes > self._most_message_bytes:
             text = f"received message larger than max ({size_bytes} vs. {self._most_message_bytes})"
-            raise _Refused(Code.RESOURCE_EXHAUSTED, f"grpc: {text}")
+            raise Refused(Code.RESOURCE_EXHAUSTED, f"grpc: {text}")
         if route.kind is Kind.UNARY:
             result = await self._run(route, call, message)
             await answer.whole(route, result)
@@ -155,11 +146,11 @@ class Gateway:
             await messages.prefetch()
             await self._run(route, call, messages, answer.sender(route))
         except MalformedJson as error:
-            raise _Refused(Code.INVALID_ARGUMENT, error.reason) from None
+            raise Refused(Code.INVALID_ARGUMENT, error.reason) from None
         await answer.end()
 
     async def _run(self, route: Route, call: Call, *arguments: Any) -> Any:
-        """Run a handler; raise _Refused for its errors, and when the deadline passes."""
+        """Run a handler; raise Refused for its errors, and when the deadline passes."""
         code = Code.CANCELLED  # unless the handler comes to an end of its own
         try:
             async with asyncio.timeout(call.remaining_s) as deadline:
@@ -175,7 +166,7 @@ class Gateway:
                 code, text = status_of(error)
             if code is Code.INTERNAL:
                 self._failed(route.path, error)
-            raise _Refused(code, text) from None
+            raise Refused(code, text) from None
         finally:
             self._handled(route, code)
         return result
@@ -343,7 +334,7 @@ def _dumped(fields: Mapping[str, Any]) -> str:
 
 
 def _call_of(request: WebRequest) -> Call:
-    """Return what the headers say of the call; raise _Refused for a timeout that is none."""
+    """Return what the headers say of the call; raise Refused for a timeout that is none."""
     headers = request.headers
     metadata: dict[str, str | bytes] = {GATEWAY_MARK: headers.get("accept", "*/*")}
     for name, value in headers.items():
@@ -351,13 +342,12 @@ def _call_of(request: WebRequest) -> Call:
             metadata[name.removeprefix(METADATA_PREFIX)] = value
     if "authorization" in headers:
         metadata["authorization"] = headers["authorization"]
-    timeout = headers.get("grpc-timeout")
-    return Call(metadata, None if timeout is None else _seconds(timeout))
+    text = headers.get("grpc-timeout")
+    return Call(metadata, None if text is None else _seconds(text))
 
 
-def _seconds(timeout: str) -> float:
-    digits, unit_s = timeout[:-1], TIMEOUT_UNITS_S.get(timeout[-1:])
-    number = digits.isascii() and digits.isdigit() and len(digits) <= TIMEOUT_DIGITS
-    if unit_s is None or not number:
-        raise _Refused(Code.INVALID_ARGUMENT, f"invalid grpc-timeout: {timeout}")
-    return int(digits) * unit_s
+def _seconds(text: str) -> float:
+    try:
+        return timeout.seconds(text.encode())
+    except Refused:
+        raise Refused(Code.INVALID_ARGUMENT, f"invalid grpc-timeout: {text}") from None

@@ -109,8 +109,9 @@ class Connections:
         await self._empty.wait()
 
     def ended(self, ending: Ending) -> None:
-        """Count a connection that the server ended."""
-        self._count(ending.name.lower())
+        """Count a connection that the server ended, unless it only stops itself."""
+        if ending is not Ending.LEAVING:
+            self._count(ending.name.lower())
 
     def broken(self, code: ErrorCode) -> None:
         """Count a connection that ended because its peer broke a rule."""

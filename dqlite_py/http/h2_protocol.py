@@ -180,10 +180,9 @@ class H2Protocol(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
             return
-        leaving = ending is Ending.LEAVING
-        if not leaving:
-            self._connections.ended(ending)
+        self._connections.ended(ending)
         self._counted = True
+        leaving = ending is Ending.LEAVING
         code = ErrorCode.NO_ERROR if leaving else ErrorCode.ENHANCE_YOUR_CALM
         self.connection.fail(code, ending.value)
 
