@@ -34,7 +34,10 @@ class Gathering:
         self._over = False
 
     def took(self, commands: int) -> None:
-        """A batch of so many commands is being executed."""
+        """A batch of so many commands is being executed: its moment is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._usual_size = max(commands, self._usual_size * _FADING)
 
     def waits(self, commands: int, *, on_top: bool) -> bool:

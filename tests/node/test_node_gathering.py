@@ -35,6 +35,21 @@ def test_many_clients_are_waited_for_until_they_are_there_or_the_moment_is_over(
     run_virtual(scene)
 
 
+def test_the_moment_of_a_batch_that_went_earlier_is_not_the_next_ones() -> None:
+    async def scene() -> None:
+        pumped: list[None] = []
+        gathering = Gathering(LIMITS, lambda: pumped.append(None))
+        gathering.took(64)
+        assert gathering.waits(1, on_top=False)
+        assert not gathering.waits(64, on_top=False), "the crowd is there before the moment ends"
+        gathering.took(64)
+        await asyncio.sleep(0.01)
+        assert pumped == []
+        assert gathering.waits(1, on_top=False)
+
+    run_virtual(scene)
+
+
 def test_who_is_left_of_a_crowd_waits_a_few_times_only() -> None:
     async def scene() -> None:
         gathering = Gathering(LIMITS, lambda: None)
